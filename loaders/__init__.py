@@ -1,0 +1,1 @@
+"""Moves and decodes clinical records; all meaning lives in the dbt models."""
