@@ -1,0 +1,55 @@
+with changes as (
+    select * from {{ ref('int_prescriptions__changes') }}
+),
+
+readable_changes as (
+    select
+        row_id,
+        log_position,
+        parameters
+    from changes
+    where not is_deletion
+        and reject_reason is null
+),
+
+elements as (
+    {{ unnest_json_array('readable_changes', 'parameters', 'parameter', 'parameter_position') | indent(4) }}
+),
+
+fields as (
+    select
+        row_id,
+        log_position,
+        parameter_position,
+        case when {{ json_kind('parameter') }} = 'object' then {{ has_repeated_key('parameter') }} else true end as is_malformed,
+        {{ json_string('parameter', ['parameter_name']) }} as metric_name,
+        {{ json_text('parameter', ['parameter_value']) }} as prescribed_value_text,
+        {{ json_text('parameter', ['parameter_tolerance']) }} as tolerance_text
+    from elements
+),
+
+typed as (
+    select
+        *,
+        {{ parse_number('prescribed_value_text') }} as prescribed_value,
+        {{ parse_number('tolerance_text') }} as tolerance
+    from fields
+),
+
+final as (
+    select
+        row_id,
+        log_position,
+        parameter_position,
+        metric_name,
+        prescribed_value,
+        tolerance,
+        not is_malformed
+        and metric_name is not null
+        and prescribed_value is not null
+        and (tolerance_text is null or coalesce(tolerance, -1) >= 0)
+        and count(*) over (partition by row_id, log_position, metric_name) = 1 as is_readable
+    from typed
+)
+
+select * from final

@@ -1,0 +1,13 @@
+{{ config(materialized='view') }}
+
+with records as (
+    select * from {{ ref('int_telemetry__records') }}
+)
+
+select
+    _topic_id,
+    _partition,
+    _offset,
+    reject_reason
+from records
+where reject_reason is not null

@@ -1,0 +1,9 @@
+-- Each row returned is a partition of which records are lost, or there twice.
+select
+    topic,
+    partition,
+    records_received,
+    records_loaded,
+    records_rejected
+from {{ ref('reconciliation') }}
+where not is_balanced
