@@ -2,10 +2,17 @@
 
 import os
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from loaders.errors import CdwError
+from loaders.load import load_directory
+from loaders.profile import find_target
+from loaders.progress import LoadProgress
+from loaders.status import read_status
 
 app = typer.Typer(
     name="cdw",
@@ -14,6 +21,55 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+TargetName = Annotated[
+    str | None,
+    typer.Option(
+        "--target", help="A target of profiles.yml; its default one where not given.", metavar="NAME"
+    ),
+]
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+@app.command("load")
+def load_command(
+    directory: Annotated[
+        Path, typer.Option("--from", help="The topic directory to load.", metavar="DIR", show_default=False)
+    ],
+    target: TargetName = None,
+    loaded_at: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_time, help="Fix the arrival time: ISO 8601, UTC where no zone is given.", metavar="TIME"
+        ),
+    ] = None,
+) -> None:
+    """Load a topic directory into raw: what is new, each record once.
+
+    A record that no warehouse can hold goes to raw_restricted.rejected_records with its reason; that is no
+    failure. Example: cdw load --from topics --target duckdb
+    """
+    with LoadProgress() as progress:
+        loaded = load_directory(directory, target, loaded_at=loaded_at, observer=progress)
+    typer.echo("\n".join(loaded.as_lines()))
+
+
+@app.command("status")
+def status_command(
+    target: TargetName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+) -> None:
+    """Show what a warehouse has been loaded with: positions, rows, rejects by reason.
+
+    Example: cdw status --target postgres
+    """
+    status = read_status(find_target(target))
+    typer.echo(status.as_json() if as_json else "\n".join(status.as_lines()))
 
 
 def main() -> None:

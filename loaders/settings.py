@@ -1,0 +1,63 @@
+"""What the environment may set: ``CDW_*`` variables, each with a default that runs."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import loaders
+from loaders.errors import CdwError
+
+PROJECT_FILE = "dbt_project.yml"
+
+
+class Settings(BaseSettings):
+    """The loader's settings, read from ``CDW_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="CDW_", extra="ignore")
+
+    project_dir: Path | None = None
+    # A Redshift COPY takes rows of up to 4 MB; one limit keeps all warehouses alike.
+    max_record_bytes: int = Field(4_000_000, ge=1_000)
+    # A transaction costs some milliseconds whatever it holds: at 50,000 records that is noise, and a
+    # loader that is killed repeats less than a second of work.
+    batch_records: int = Field(50_000, ge=1)
+    # A batch is in memory about four times (bytes, text, columns, the driver's buffer).
+    batch_bytes: int = Field(16_000_000, ge=1)
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        CdwError: a variable has a value that cannot be used; the message names the variable only.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        names = ", ".join(sorted({f"CDW_{e['loc'][0]}".upper() for e in error.errors()}))
+        raise CdwError(
+            "a setting has a value that cannot be used",
+            where=f"environment variable {names}",
+            do="unset it to use the default, or set a whole number above 0 (CDW_MAX_RECORD_BYTES: from 1000)",
+        ) from None
+
+
+def project_dir(settings: Settings) -> Path:
+    """Find the folder of ``dbt_project.yml``: ``CDW_PROJECT_DIR``, here, or where the package came from.
+
+    Raises:
+        CdwError: none of them has the file.
+    """
+    if settings.project_dir is not None:
+        candidates = [settings.project_dir]
+    else:
+        candidates = [Path.cwd(), Path(loaders.__file__).resolve().parent.parent]
+    for candidate in candidates:
+        if (candidate / PROJECT_FILE).is_file():
+            return candidate.absolute()
+    raise CdwError(
+        f"no {PROJECT_FILE} found",
+        where=", ".join(str(candidate.absolute()) for candidate in candidates),
+        do="run cdw in the project's folder, or name that folder in CDW_PROJECT_DIR",
+    )

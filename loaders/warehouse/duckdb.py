@@ -1,0 +1,155 @@
+"""DuckDB: an embedded file, written by one process at a time."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import ClassVar, Self
+
+import duckdb
+import pyarrow as pa
+
+from loaders.errors import CdwError
+from loaders.profile import DuckdbTarget
+from loaders.warehouse.layout import Columns, Type
+from loaders.warehouse.sql import Cell, Data, SqlWarehouse
+
+_ARROW: Mapping[Type, pa.DataType] = {
+    "text": pa.string(),
+    "json": pa.string(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "timestamp": pa.timestamp("us"),
+    "bytes": pa.binary(),
+}
+_MAGIC = b"DUCK"
+
+
+class DuckdbWarehouse(SqlWarehouse):
+    """A DuckDB file, open as long as the object is in a ``with``."""
+
+    types: ClassVar[Mapping[Type, str]] = {
+        "text": "varchar",
+        "json": "json",
+        "int": "integer",
+        "bigint": "bigint",
+        "timestamp": "timestamp",
+        "bytes": "blob",
+    }
+    type_names: ClassVar[Mapping[Type, str]] = {kind: name.upper() for kind, name in types.items()}
+
+    def __init__(self, target: DuckdbTarget, *, read_only: bool = False) -> None:
+        """Open the file, creating it unless ``read_only``; raises CdwError where that is not possible."""
+        self._target = target
+        try:
+            self._connection = duckdb.connect(str(target.path), read_only=read_only)
+            for name, value in target.settings.items():
+                self._connection.execute(f"set {_identifier(name)} = {_literal(value)}")
+        except duckdb.Error as error:
+            raise _cannot_open(target, error) from None
+
+    @property
+    def where(self) -> str:
+        """The warehouse in words for messages."""
+        return self._target.where
+
+    def __enter__(self) -> Self:
+        """Nothing to do: the file is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file, so that others can open it."""
+        self._connection.close()
+
+    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[tuple[object, ...]]:
+        return self._connection.execute(sql.replace("%s", "?"), list(parameters)).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.begin()
+            try:
+                yield
+            except BaseException:
+                self._connection.rollback()
+                raise
+            self._connection.commit()
+        except duckdb.Error as error:
+            raise _refused(self._target, error) from None
+
+    def _append(self, table: str, columns: Columns, data: Data) -> None:
+        height = max(len(cells) for cells in data.values() if isinstance(cells, list))
+        arrays = [
+            pa.array(data[name], _ARROW[kind])
+            if isinstance(data[name], list)
+            else pa.repeat(pa.scalar(data[name], _ARROW[kind]), height)
+            for name, kind in columns.items()
+        ]
+        self._connection.register("incoming", pa.table(arrays, names=list(columns)))
+        self._connection.execute(f"insert into {table} by name select * from incoming")  # noqa: S608
+        self._connection.unregister("incoming")
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _cannot_open(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
+    """Say why in our words; of the driver's text only the process id of a lock's holder is taken."""
+    path = target.path.absolute()
+    holder = re.search(r"lock.*\(PID (\d+)\)", str(error), re.DOTALL)
+    if holder:
+        return CdwError(
+            f"the DuckDB file is locked by another process (PID {holder[1]})",
+            where=str(path),
+            do="wait for it to end, or close what has the file open",
+        )
+    if not path.parent.is_dir():
+        return CdwError(
+            "the folder of the DuckDB file does not exist",
+            where=str(path.parent),
+            do="create it, or set CDW_DUCKDB_PATH to a file in a folder that exists",
+        )
+    try:
+        if path.exists():
+            with path.open("rb") as file:
+                if file.read(12)[8:] != _MAGIC:
+                    return CdwError(
+                        "this file is not a DuckDB database",
+                        where=str(path),
+                        do="set CDW_DUCKDB_PATH to another file, or move this one away",
+                    )
+    except OSError:
+        pass
+    return CdwError(
+        f"the DuckDB file cannot be opened ({type(error).__name__})",
+        where=str(path),
+        do="see that it is a file which you may read and write, in a folder where you may create files, and "
+        "that the settings of the target are ones DuckDB knows",
+    )
+
+
+def _refused(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
+    if isinstance(error, duckdb.IOException):
+        return CdwError(
+            "DuckDB could not read or write its file; what was not loaded yet is not",
+            where=target.where,
+            do="see that the disk has room and the file may be written, then run the same command again",
+        )
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return CdwError(
+            "DuckDB ran out of memory; what was not loaded yet is not",
+            where=target.where,
+            do="raise CDW_DUCKDB_MEMORY, or lower CDW_BATCH_BYTES, then run the same command again",
+        )
+    return CdwError(
+        f"DuckDB refused a statement ({type(error).__name__}); what was not loaded yet is not",
+        where=target.where,
+        do="run the same command again; if it fails again, report it with this message",
+    )

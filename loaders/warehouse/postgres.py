@@ -1,0 +1,199 @@
+"""Postgres: text COPY, which takes the JSON bytes as they are."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from types import TracebackType
+from typing import ClassVar, Self, cast
+
+import psycopg
+
+from loaders.errors import CdwError
+from loaders.profile import PostgresTarget
+from loaders.warehouse import layout
+from loaders.warehouse.layout import Columns, Type
+from loaders.warehouse.sql import Cell, Data, SqlWarehouse
+
+# One lock for the layout: two loaders that start at once would both create it.
+_LAYOUT_LOCK = 6_382_011
+_READER_OF_COUNTS = "cdw_transform"
+_LINES_A_WRITE = 4_096
+
+
+class PostgresWarehouse(SqlWarehouse):
+    """A Postgres database, connected as long as the object is in a ``with``."""
+
+    types: ClassVar[Mapping[Type, str]] = {
+        "text": "text",
+        "json": "json",
+        "int": "integer",
+        "bigint": "bigint",
+        "timestamp": "timestamp",
+        "bytes": "bytea",
+    }
+    type_names: ClassVar[Mapping[Type, str]] = {**types, "timestamp": "timestamp without time zone"}
+
+    def __init__(self, target: PostgresTarget, *, read_only: bool = False) -> None:
+        """Connect; raises CdwError where that is not possible."""
+        self._target = target
+        try:
+            self._connection = psycopg.connect(
+                host=target.host,
+                port=target.port,
+                user=target.user,
+                password=target.password or None,
+                dbname=target.dbname,
+                connect_timeout=10,
+                application_name="cdw",
+                client_encoding="utf8",
+                options=f"-c timezone=UTC -c default_transaction_read_only={'on' if read_only else 'off'}",
+                autocommit=True,
+            )
+        except psycopg.Error as error:
+            raise _cannot_connect(target, error) from None
+
+    @property
+    def where(self) -> str:
+        """The warehouse in words for messages."""
+        return self._target.where
+
+    def __enter__(self) -> Self:
+        """Nothing to do: the connection is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[tuple[object, ...]]:
+        cursor = self._connection.execute(sql, parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._connection.transaction():
+                yield
+        except psycopg.Error as error:
+            raise _refused(self._target, error) from None
+
+    def _before_layout(self) -> None:
+        self._execute("select pg_advisory_xact_lock(%s)", (_LAYOUT_LOCK,))
+        if self._execute("show server_encoding") != [("UTF8",)]:
+            raise CdwError(
+                "the database's encoding is not UTF8, so it cannot hold every record",
+                where=self.where,
+                do="create a database with encoding UTF8 and load into that",
+            )
+
+    def _after_layout(self) -> None:
+        """Let dbt count, and only count, what stands in the restricted tables, where its role is used."""
+        for table in self._uncountable():
+            present = [column for column in layout.COUNTABLE if table == layout.REJECTS or column != "reason"]
+            self._execute(f"grant select ({', '.join(present)}) on {table} to {_READER_OF_COUNTS}")
+
+    def _uncountable(self) -> list[str]:
+        found = self._execute(
+            "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+            "join pg_roles r on r.rolname = %s where n.nspname = %s and c.relkind = 'r' "
+            "and c.relowner = (select oid from pg_roles where rolname = current_user) "
+            "and not has_column_privilege(r.oid, c.oid, '_offset', 'select')",
+            (_READER_OF_COUNTS, layout.SCHEMAS[1]),
+        )
+        return [str(row[0]) for row in found]
+
+    def _append(self, table: str, columns: Columns, data: Data) -> None:
+        statement = f"copy {table} ({', '.join(columns)}) from stdin"
+        lines = _lines(columns, data)
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            while chunk := b"".join(islice(lines, _LINES_A_WRITE)):
+                copy.write(chunk)
+
+
+def _lines(columns: Columns, data: Data) -> Iterator[bytes]:
+    """Rows in COPY's text format: https://www.postgresql.org/docs/current/sql-copy.html, File Formats."""
+    cells: list[Iterable[bytes]] = []
+    parts: list[bytes] = []
+    for name, kind in columns.items():
+        column = data[name]
+        if isinstance(column, list):
+            parts.append(b"%b")
+            cells.append(_cell(cell, kind) for cell in column)
+        else:
+            parts.append(_cell(cast(Cell, column), kind).replace(b"%", b"%%"))
+    template = b"\t".join(parts) + b"\n"
+    return (template % row for row in zip(*cells, strict=True))
+
+
+def _cell(cell: Cell, kind: Type) -> bytes:
+    if cell is None:
+        return b"\\N"
+    if isinstance(cell, int):
+        return b"%d" % cell
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ").encode()
+    if kind == "bytes":
+        assert isinstance(cell, bytes)
+        return b"\\\\x" + cell.hex().encode()
+    text = cell.encode() if isinstance(cell, str) else cell
+    if b"\\" in text:
+        text = text.replace(b"\\", b"\\\\")
+    # JSON strings hold none of these raw, but white space between tokens may, and a key may.
+    return text.replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+
+
+def _cannot_connect(target: PostgresTarget, error: psycopg.Error) -> CdwError:
+    """Say why in our words; the server's text is looked at, never shown."""
+    text = str(error)
+    if re.search(r"authentication failed|no password supplied|role .* does not exist|pg_hba", text):
+        return CdwError(
+            "Postgres refuses this user or password",
+            where=target.where,
+            do="check user and password of the target (PGUSER, PGPASSWORD)",
+        )
+    if re.search(r"database .* does not exist", text):
+        return CdwError(
+            "this Postgres has no such database",
+            where=target.where,
+            do="create it, or name another one (PGDATABASE)",
+        )
+    return CdwError(
+        "Postgres cannot be reached",
+        where=target.where,
+        do="see that it runs and takes connections there (PGHOST, PGPORT)",
+    )
+
+
+# SQLSTATE or its class -> what happened, what to do.
+_STATES = {
+    "42501": (
+        "this Postgres user lacks a right",
+        "connect as cdw_loader after running deploy/postgres/roles.sql, or as the owner of schema raw",
+    ),
+    "53100": ("the Postgres server's disk is full", "free some room there"),
+    "25006": ("this Postgres is read-only", "connect to the primary server"),
+    "53": ("the Postgres server is out of resources", "wait for it to be less busy"),
+    "57": ("the Postgres server ended the connection", "see that it runs"),
+    "08": ("the connection to Postgres was lost", "see that it runs and can be reached"),
+}
+
+
+def _refused(target: PostgresTarget, error: psycopg.Error) -> CdwError:
+    state = error.sqlstate or ("08000" if isinstance(error, psycopg.OperationalError) else "unknown")
+    what, do = (
+        _STATES.get(state)
+        or _STATES.get(state[:2])
+        or (
+            f"Postgres refused a statement (SQLSTATE {state})",
+            "if it fails again, report it with this message",
+        )
+    )
+    return CdwError(
+        f"{what}; what was not loaded yet is not",
+        where=target.where,
+        do=f"{do}; then run the same command again",
+    )

@@ -1,0 +1,118 @@
+"""What every warehouse does for the loader, and what is handed to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from loaders.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of one topic of one source: where offsets count."""
+
+    cluster: str
+    topic: Topic
+    topic_id: str
+    number: int
+
+    @property
+    def words(self) -> str:
+        """The partition in words for messages."""
+        return f"topic {self.topic.name}, partition {self.number}"
+
+
+class Record(NamedTuple):
+    """One record: its offset, its value (None is a tombstone) and what Kafka adds to it.
+
+    ``timestamp`` is UTC without a zone; ``headers`` is JSON.
+    """
+
+    offset: int
+    value: bytes | None
+    timestamp: datetime | None = None
+    timestamp_type: str | None = None
+    key: str | None = None
+    headers: str | None = None
+
+
+class Reject(NamedTuple):
+    """A record that did not pass the gate, and the reason's code."""
+
+    reason: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction loads: the records of one partition from ``first_offset`` to ``next_offset``.
+
+    ``explained_count`` is how many of these offsets never were a record (control records and the like);
+    ``sha256`` (hex) is over ``previous_sha256`` (hex, nothing for the first batch) and the bytes read.
+    ``loaded_at`` is UTC without a zone.
+    """
+
+    partition: Partition
+    first_offset: int
+    next_offset: int
+    rows: Sequence[Record]
+    rejects: Sequence[Reject]
+    explained_count: int
+    byte_count: int
+    sha256: str
+    previous_sha256: str | None
+    loaded_at: datetime
+
+
+class LoadedBatch(NamedTuple):
+    """A row of ``raw.load_batches``, as far as the source needs it to check what it had given."""
+
+    first_offset: int
+    next_offset: int
+    byte_count: int
+    sha256: str
+    previous_sha256: str | None
+
+
+class Warehouse(Protocol):
+    """A warehouse that takes batches, each in one transaction."""
+
+    @property
+    def where(self) -> str:
+        """The warehouse in words for messages."""
+
+    def prepare(self, topics: Sequence[Topic]) -> None:
+        """Create what is missing of the raw layout.
+
+        Raises:
+            CdwError: a table is there with another layout, or the rights are missing.
+        """
+
+    def position(self, partition: Partition) -> int:
+        """The next offset to load; 0 where nothing has been loaded."""
+
+    def loaded(self, partition: Partition) -> list[LoadedBatch]:
+        """The batches of a partition, by first offset."""
+
+    def load(self, batch: Batch) -> None:
+        """Move the position, insert rows, rejects and the batch's own row: all or nothing.
+
+        Raises:
+            CdwError: another loader has moved the position, or the warehouse cannot take the batch.
+        """
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """The result of a query of ours, which holds no value from a record."""
+
+    def has_layout(self) -> bool:
+        """Whether a loader has been here."""
+
+    def __enter__(self) -> Self:
+        """Nothing to do: it is open."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""

@@ -1,0 +1,219 @@
+"""The load transaction and the raw layout in SQL, shared by the warehouses; a driver adds its own ways."""
+
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from hashlib import sha256
+from typing import ClassVar
+
+from loaders.errors import CdwError
+from loaders.topics import Topic
+from loaders.warehouse import layout
+from loaders.warehouse.layout import Columns, Type
+from loaders.warehouse.protocol import Batch, LoadedBatch, Partition, Record
+
+Cell = str | bytes | int | datetime | None
+# A column is a list of cells, or one cell that stands in every row.
+Data = Mapping[str, Sequence[Cell] | Cell]
+
+_WHERE = "cluster = %s and topic = %s and topic_id = %s and partition = %s"
+
+
+class SqlWarehouse(ABC):
+    """What SQL warehouses have in common. Parameters are ``%s`` in all statements."""
+
+    types: ClassVar[Mapping[Type, str]]
+    # What information_schema calls these types.
+    type_names: ClassVar[Mapping[Type, str]]
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """The warehouse in words for messages."""
+
+    @abstractmethod
+    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[tuple[object, ...]]:
+        """Run one statement and return its rows."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[None]:
+        """All or nothing; a driver's error leaves it as a CdwError in our words."""
+
+    @abstractmethod
+    def _append(self, table: str, columns: Columns, data: Data) -> None:
+        """Append rows to a table, as fast as the warehouse can."""
+
+    def _before_layout(self) -> None:  # noqa: B027 - most warehouses need nothing
+        """Run first in the transaction that creates the layout."""
+
+    def _after_layout(self) -> None:  # noqa: B027 - most warehouses need nothing
+        """Run last in the transaction that creates the layout."""
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """The result of a query of ours, which holds no value from a record."""
+        with self._transaction():
+            return self._execute(sql)
+
+    def has_layout(self) -> bool:
+        """Whether a loader has been here."""
+        return {layout.POSITIONS, layout.BATCHES, layout.REJECTS} <= self._found().keys()
+
+    def _found(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for schema, table, column, kind in self.rows(
+            "select table_schema, table_name, column_name, data_type from information_schema.columns "
+            "where table_schema in ('raw', 'raw_restricted') order by ordinal_position"
+        ):
+            found.setdefault(f"{schema}.{table}", {})[str(column)] = str(kind)
+        return found
+
+    def prepare(self, topics: Sequence[Topic]) -> None:
+        """Create what is missing of the raw layout; see ``Warehouse.prepare``."""
+        wanted = layout.tables(topics)
+        if not wanted.keys() <= self._found().keys():
+            with self._transaction():
+                self._before_layout()
+                found = self._execute("select schema_name from information_schema.schemata")
+                for schema in layout.SCHEMAS:
+                    # Not "if not exists": Postgres would ask for the right to create even then.
+                    if (schema,) not in found:
+                        self._execute(f"create schema {schema}")
+                self._execute(f"create sequence if not exists {layout.BATCH_IDS}")
+                for name, columns in wanted.items():
+                    self._execute(layout.create_table(name, columns, self.types))
+        layouts = self._found()
+        for name, columns in wanted.items():
+            if layouts.get(name) != {column: self.type_names[kind] for column, kind in columns.items()}:
+                raise CdwError(
+                    f"table {name} has another layout than this version of cdw writes",
+                    where=self.where,
+                    do="load into another warehouse, or move that table out of the way",
+                )
+        with self._transaction():
+            self._after_layout()
+
+    def position(self, partition: Partition) -> int:
+        """The next offset to load; 0 where nothing has been loaded."""
+        with self._transaction():
+            found = self._execute(
+                f"select next_offset from {layout.POSITIONS} where {_WHERE}",  # noqa: S608 - our own names
+                _key(partition),
+            )
+        return int(str(found[0][0])) if found else 0
+
+    def loaded(self, partition: Partition) -> list[LoadedBatch]:
+        """The batches of a partition, by first offset."""
+        with self._transaction():
+            found = self._execute(
+                f"select {', '.join(LoadedBatch._fields)} from {layout.BATCHES} "  # noqa: S608 - our own names
+                f"where {_WHERE} order by first_offset",
+                _key(partition),
+            )
+        return [LoadedBatch(*row) for row in found]  # type: ignore[arg-type]
+
+    def load(self, batch: Batch) -> None:
+        """Load one batch in one transaction; see ``Warehouse.load``."""
+        with self._transaction():
+            # The position first: on Postgres its row lock makes a second loader wait here, not insert.
+            self._move_position(batch)
+            batch_id = self._insert_batch(batch)
+            if batch.rows:
+                topic = batch.partition.topic
+                self._append(topic.qualified, layout.topic_columns(topic), _row_data(batch, batch_id))
+            if batch.rejects:
+                rejects = layout.tables(())[layout.REJECTS]
+                self._append(layout.REJECTS, rejects, _reject_data(batch, batch_id))
+
+    def _move_position(self, batch: Batch) -> None:
+        key = _key(batch.partition)
+        loader = f"{socket.gethostname()}:{os.getpid()}"
+        if batch.previous_sha256 is None:
+            self._execute(
+                f"insert into {layout.POSITIONS} values (%s, %s, %s, %s, %s, %s, %s, %s) "  # noqa: S608
+                "on conflict do nothing",
+                (*key, batch.first_offset, batch.first_offset, loader, batch.loaded_at),
+            )
+        moved = self._execute(
+            f"update {layout.POSITIONS} set next_offset = %s, loader = %s, updated_at = %s "  # noqa: S608
+            f"where {_WHERE} and next_offset = %s returning next_offset",
+            (batch.next_offset, loader, batch.loaded_at, *key, batch.first_offset),
+        )
+        if len(moved) != 1:
+            raise CdwError(
+                "another loader moved the position; nothing of this batch was loaded",
+                where=f"{batch.partition.words}, offset {batch.first_offset}, {self.where}",
+                do="run one loader for a source at a time; run this one again to go on from there",
+            )
+
+    def _insert_batch(self, batch: Batch) -> int:
+        columns = (
+            "cluster, topic, topic_id, partition, first_offset, next_offset, row_count, reject_count, "
+            "explained_count, byte_count, sha256, previous_sha256, loaded_at"
+        )
+        inserted = self._execute(
+            f"insert into {layout.BATCHES} ({columns}) "  # noqa: S608 - our own names
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) returning batch_id",
+            (
+                *_key(batch.partition),
+                batch.first_offset,
+                batch.next_offset,
+                len(batch.rows),
+                len(batch.rejects),
+                batch.explained_count,
+                batch.byte_count,
+                batch.sha256,
+                batch.previous_sha256,
+                batch.loaded_at,
+            ),
+        )
+        return int(str(inserted[0][0]))
+
+
+def _key(partition: Partition) -> tuple[Cell, ...]:
+    return partition.cluster, partition.topic.name, partition.topic_id, partition.number
+
+
+def _sparse(cells: list[Cell]) -> Sequence[Cell] | None:
+    """A column that is empty throughout as one NULL: a topic directory has three of them."""
+    return None if cells.count(None) == len(cells) else cells
+
+
+def _coordinates(batch: Batch, records: Sequence[Record], batch_id: int) -> dict[str, Sequence[Cell] | Cell]:
+    partition = batch.partition
+    return {
+        "_topic": partition.topic.name,
+        "_topic_id": partition.topic_id,
+        "_partition": partition.number,
+        "_offset": [record.offset for record in records],
+        "_timestamp": _sparse([record.timestamp for record in records]),
+        "_timestamp_type": _sparse([record.timestamp_type for record in records]),
+        "_key": _sparse([record.key for record in records]),
+        "_batch_id": batch_id,
+        "_loaded_at": batch.loaded_at,
+    }
+
+
+def _digests(records: Sequence[Record]) -> list[Cell]:
+    return [None if record.value is None else sha256(record.value).hexdigest() for record in records]
+
+
+def _row_data(batch: Batch, batch_id: int) -> Data:
+    data = _coordinates(batch, batch.rows, batch_id)
+    data["_headers"] = _sparse([record.headers for record in batch.rows])
+    values: list[Cell] = [record.value for record in batch.rows]
+    if batch.partition.topic.is_restricted:
+        return {**data, "sha256": _digests(batch.rows), "bytes": values}
+    return {**data, "payload": values}
+
+
+def _reject_data(batch: Batch, batch_id: int) -> Data:
+    records = [reject.record for reject in batch.rejects]
+    return {
+        **_coordinates(batch, records, batch_id),
+        "reason": [reject.reason for reject in batch.rejects],
+        "bytes": [record.value for record in records],
+        "sha256": _digests(records),
+    }

