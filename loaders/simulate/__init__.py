@@ -1,0 +1,1 @@
+"""A small invented hospital: its people, devices, prescriptions, telemetry and HL7 feed, from a seed."""
