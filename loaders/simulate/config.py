@@ -24,6 +24,11 @@ class Config:
     start: datetime = DEFAULT_START
     defects: tuple[tuple[str, str], ...] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a time that devices cannot tell."""
+        if not 1971 <= self.start.year <= 2900:
+            raise ValueError("the start must lie between the years 1971 and 2900")
+
     @property
     def starts_at(self) -> int:
         """First millisecond of the simulated time."""

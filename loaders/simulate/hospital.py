@@ -18,8 +18,8 @@ UNITS: dict[Metric, str] = {"Pressure": "cmH2O", "FlowRate": "L/min", "FlowLevel
 
 FAMILY_NAMES = (
     "Zzalder", "Zzbirch", "Zzcedar", "Zzdogwood", "Zzelm", "Zzfir", "Zzginkgo", "Zzhazel", "Zzivy",
-    "Zzjuniper", "Zzkapok", "Zzlinden", "Zzmüller-Maple", "Zznutmeg", "Zzoak", "Zzpine", "Zzquince", "Zzrowan",
-    "Zzspruce", "Zzteak", "Zzulmus", "Zzviburnum", "Zzwillow", "Zzyew",
+    "Zzjuniper", "Zzkapok", "Zzlinden", "Zzmüller-Maple", "Zznutmeg", "Zzoak", "Zzpine", "Zzquince",
+    "Zzrowan", "Zzspruce", "Zzteak", "Zzulmus", "Zzviburnum", "Zzwillow", "Zzyew",
 )  # fmt: skip
 GIVEN_NAMES = {
     "F": ("Testa", "Samplina", "Mocka", "Dummia", "Fictia", "Phonia", "Inventa"),

@@ -1,6 +1,7 @@
 """The EHR's own tables of patients and devices, and how they change."""
 
 from collections.abc import Iterable
+from datetime import date
 
 from loaders.simulate.config import Config
 from loaders.simulate.debezium import Change, Row
@@ -8,16 +9,18 @@ from loaders.simulate.hospital import Device, Patient
 from loaders.simulate.prescriptions import SNAPSHOT_BEFORE_START, Course
 from loaders.simulate.times import MINUTE, SECOND
 
+EPOCH = date(1970, 1, 1)
+
 
 def patient_row(patient: Patient) -> Row:
-    """A row of the EHR's ``patients``; ``birth_date`` is an ISO date."""
+    """A row of the EHR's ``patients``; ``birth_date`` in days since 1970, as Debezium sends a date."""
     return {
         "id": patient.row_id,
         "patient_id": patient.record_number,
         "given_name": patient.given_name,
         "family_name": patient.family_name,
         "gender": patient.sex,
-        "birth_date": patient.birth_date.isoformat(),
+        "birth_date": (patient.birth_date - EPOCH).days,
         "zip_code": patient.zip_code,
     }
 

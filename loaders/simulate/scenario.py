@@ -41,6 +41,26 @@ class Scenario:
     only_in_hl7: list[Patient]
 
 
+def parse_defects(config: Config, texts: list[str]) -> tuple[tuple[str, str], ...]:
+    """The ``NAME:DEVICE`` texts as pairs, for ``Config.defects``.
+
+    Raises ValueError, in words for the user, for an unknown defect or device or a pair named twice.
+    """
+    pairs = []
+    for text in texts:
+        name, _, device_id = text.partition(":")
+        if name not in KINDS:
+            raise ValueError(f"no defect of that name; there are {', '.join(KINDS)}")
+        if device_id not in config.device_ids:
+            raise ValueError(
+                f"{name}: no such device; there are {config.device_ids[0]} to {config.device_ids[-1]}"
+            )
+        pairs.append((name, device_id))
+    if len(set(pairs)) < len(pairs):
+        raise ValueError("the same defect of the same device is asked for twice")
+    return tuple(pairs)
+
+
 def plan(config: Config) -> Scenario:
     """Settle everything that chance decides about who gets what.
 
