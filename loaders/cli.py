@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from loaders.decode import decode_files, ingest_files
 from loaders.errors import CdwError
 from loaders.load import load_directory
 from loaders.profile import find_target
@@ -117,6 +118,51 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     with SimulationProgress() as progress:
         counts = simulate(config, out, progress)
     typer.echo("\n".join(f"{name}: {count}" for name, count in counts.items()))
+
+
+Files = Annotated[
+    list[str],
+    typer.Argument(help="HL7 v2 files, MLLP framed or not; - is standard input.", metavar="FILE..."),
+]
+
+
+@app.command("decode")
+def decode_command(
+    files: Files,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="Write what could not be decoded, with its bytes, to this file.", metavar="FILE"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when anything was rejected.")] = False,
+) -> None:
+    """Decode HL7 v2: one JSON record a message on stdout; on stderr, where and why one was rejected.
+
+    Example: cdw decode examples/hl7/*.hl7 --rejects rejects.jsonl > records.jsonl
+    """
+    counts = decode_files(files, out=sys.stdout.buffer, rejects=rejects)
+    typer.echo(counts, err=True)
+    if strict and counts.rejects:
+        raise typer.Exit(1)
+
+
+@app.command("ingest")
+def ingest_command(
+    files: Files,
+    to_dir: Annotated[
+        Path | None,
+        typer.Option(help="The topic directory to append to; made where it is missing.", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Decode HL7 v2 and publish it: decoded messages, their original bytes, and what was rejected.
+
+    Appends to hl7.messages.jsonl, hl7.originals.jsonl and hl7.rejected.jsonl in DIR.
+    Example: cdw ingest examples/hl7/*.hl7 --to-dir topics
+    """
+    if to_dir is None:
+        raise typer.BadParameter(
+            "publishing to Kafka is not there yet: name a topic directory with --to-dir DIR"
+        )
+    typer.echo(ingest_files(files, to_dir))
 
 
 def main() -> None:

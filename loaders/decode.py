@@ -1,0 +1,209 @@
+"""``cdw decode`` and ``cdw ingest``: reads files, has ``loaders.hl7`` decode them, writes what comes out."""
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from loaders.errors import CdwError
+from loaders.hl7.charset import CHARSETS, DEFAULT_FALLBACK
+from loaders.hl7.publish import make_original, make_published
+from loaders.hl7.rejects import Reject
+from loaders.hl7.stream import Message, decode_stream
+from loaders.settings import load_settings
+
+STDIN = "-"
+MESSAGES, ORIGINALS, REJECTED = "hl7.messages", "hl7.originals", "hl7.rejected"
+
+_FALLBACK = "CDW_HL7_FALLBACK_CHARSET"
+_CHUNK_BYTES = 1 << 20
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+@dataclass
+class Counts:
+    """What came out of the files."""
+
+    messages: int = 0
+    rejects: int = 0
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{self.messages} messages decoded, {self.rejects} rejected"
+
+
+def decode_files(files: list[str], *, out: BinaryIO, rejects: Path | None = None) -> Counts:
+    """Write a record a line to ``out`` and a reject a line to the file ``rejects``, if one is named.
+
+    Args:
+        files: names of files, or "-" for standard input.
+        out: takes the records, in the order of the input.
+        rejects: is made anew, readable by its owner alone.
+
+    Raises:
+        CdwError: a file cannot be read, or what comes out not be written.
+    """
+    _check_readable(files)
+    counts = Counts()
+    try:
+        with _open_rejects(rejects, files) if rejects else nullcontext() as reject_file:
+            for result in _decode(files):
+                if isinstance(result, Message):
+                    counts.messages += 1
+                    out.write(_line(result.record))
+                else:
+                    counts.rejects += 1
+                    _tell(result)
+                    if reject_file:
+                        reject_file.write(_line(result))
+        out.flush()
+    except OSError as error:
+        raise CdwError(
+            f"the output cannot be written ({error.strerror})",
+            where=f"standard output or {rejects}" if rejects else "standard output",
+            do="check the folder, its permissions and its space, and what reads the records",
+        ) from None
+    return counts
+
+
+def ingest_files(files: list[str], directory: Path) -> Counts:
+    """Decode files and append what a sender would have published to a topic directory.
+
+    Only whole lines are appended, and nothing that is there changes: the offset of a line is for good.
+    The same file again gives the same lines again; models know the same bytes by their sha256.
+
+    Args:
+        files: names of files, or "-" for standard input.
+        directory: is made where it is missing, readable by its owner alone.
+
+    Raises:
+        CdwError: a file cannot be read, or the directory not be written.
+    """
+    _check_readable(files)
+    counts = Counts()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            originals, messages, rejected = (
+                stack.enter_context(_append_to(directory / f"{topic}.jsonl"))
+                for topic in (ORIGINALS, MESSAGES, REJECTED)
+            )
+            for result in _decode(files):
+                if isinstance(result, Message):
+                    counts.messages += 1
+                    originals.write(_line(make_original(*result)))
+                    messages.write(_line(make_published(*result)))
+                else:
+                    counts.rejects += 1
+                    _tell(result)
+                    rejected.write(_line(result))
+    except OSError as error:
+        raise CdwError(
+            f"the topic directory cannot be written ({error.strerror})",
+            where=str(directory),
+            do="make room or mend its permissions, then run the command again: repeated messages are known",
+        ) from None
+    return counts
+
+
+def _decode(files: list[str]) -> Iterator[Message | Reject]:
+    max_bytes, fallback = load_settings().max_record_bytes, _fallback_charset()
+    for name in files:
+        source = "stdin" if name == STDIN else Path(name).name
+        yield from decode_stream(_read(name), source=source, fallback=fallback, max_bytes=max_bytes)
+
+
+def _fallback_charset() -> str:
+    charset = os.environ.get(_FALLBACK, DEFAULT_FALLBACK)
+    if charset not in CHARSETS:
+        raise CdwError(
+            "a setting has a value that cannot be used",
+            where=f"environment variable {_FALLBACK}",
+            do="unset it, or set one of " + ", ".join(sorted(CHARSETS)),
+        )
+    return charset
+
+
+def _read(name: str) -> Iterator[bytes]:
+    try:
+        if name == STDIN:
+            yield from iter(lambda: sys.stdin.buffer.read(_CHUNK_BYTES), b"")
+        else:
+            with Path(name).open("rb") as file:
+                yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+    except OSError as error:
+        raise _unreadable(name, error) from None
+
+
+def _check_readable(files: list[str]) -> None:
+    """Fail before anything is written, not half-way through the files."""
+    for name in files:
+        if name != STDIN:
+            try:
+                with Path(name).open("rb"):
+                    pass
+            except OSError as error:
+                raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError) -> CdwError:
+    return CdwError(
+        f"an input file cannot be read ({error.strerror})",
+        where=name,
+        do="check its name and permissions; for standard input write -",
+    )
+
+
+def _open_rejects(path: Path, files: list[str]) -> BinaryIO:
+    if path.exists() and any(name != STDIN and path.samefile(name) for name in files):
+        raise CdwError(
+            "the reject file is one of the input files", where=str(path), do="name another file for --rejects"
+        )
+    file = path.open("wb")
+    path.chmod(0o600)
+    return file
+
+
+@contextmanager
+def _append_to(path: Path) -> Iterator[BinaryIO]:
+    """Open a topic's file to append whole lines; on disk for good when the block is left."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        os.fchmod(descriptor, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CdwError(
+                "another program is appending to this topic directory",
+                where=str(path),
+                do="wait until it is done, then run the command again",
+            ) from None
+        _end_torn_line(file)
+        yield file
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _end_torn_line(file: BinaryIO) -> None:
+    """End the line that a killed program left unfinished: it costs one reject in the loader, nothing else."""
+    size = file.seek(0, os.SEEK_END)
+    if size:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def _tell(reject: Reject) -> None:
+    sys.stderr.write(
+        f"{reject['source']}: {reject['code']} position {reject['position']} "
+        f"byte {reject['byte_offset']} sha256 {reject['sha256']}\n"
+    )
+
+
+def _line(value: object) -> bytes:
+    return _to_json(value).encode() + b"\n"
