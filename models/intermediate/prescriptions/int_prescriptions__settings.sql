@@ -38,17 +38,20 @@ typed as (
 
 final as (
     select
-        row_id,
-        log_position,
-        parameter_position,
-        metric_name,
-        prescribed_value,
-        tolerance,
-        not is_malformed
-        and metric_name is not null
-        and prescribed_value is not null
-        and (tolerance_text is null or coalesce(tolerance, -1) >= 0)
-        and count(*) over (partition by row_id, log_position, metric_name) = 1 as is_readable
+        cast(row_id as varchar(65535)) as row_id,
+        cast(log_position as bigint) as log_position,
+        cast(parameter_position as bigint) as parameter_position,
+        cast(metric_name as varchar(65535)) as metric_name,
+        cast(prescribed_value as numeric(18, 6)) as prescribed_value,
+        cast(tolerance as numeric(18, 6)) as tolerance,
+        cast(
+            not is_malformed
+            and metric_name is not null
+            and prescribed_value is not null
+            and (tolerance_text is null or coalesce(tolerance, -1) >= 0)
+            and count(*) over (partition by row_id, log_position, metric_name) = 1
+            as boolean
+        ) as is_readable
     from typed
 )
 

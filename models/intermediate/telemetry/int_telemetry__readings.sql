@@ -44,7 +44,7 @@ under_prescription as (
         prescriptions.prescription_id,
         prescriptions.prescribed_value,
         prescriptions.tolerance,
-        readings.metric_value - prescriptions.prescribed_value as deviation
+        cast(readings.metric_value as numeric(20, 6)) - prescriptions.prescribed_value as deviation
     from readings
     left join prescriptions
         on readings.patient_key = prescriptions.patient_key

@@ -22,7 +22,7 @@ in_metric_unit as (
         case
             when metrics.metric_name is null or records.unit is null or records.unit = metrics.unit
                 then records.metric_value
-            else records.metric_value * conversions.factor + conversions.summand
+            else cast(records.metric_value as numeric(38, 6)) * conversions.factor + conversions.summand
         end as stored_value,
         metrics.metric_name is not null
         and records.unit <> metrics.unit
