@@ -26,11 +26,13 @@ _MAX_SHAPES = 10_000
 
 # The form every engine reads as a number; the models ask for it too.
 _NUMBER = re.compile(r"-?\d{1,11}(\.\d+)?([eE][+-]?\d{1,2})?")
+# From here on engines differ in where they begin to write an exponent, and no model takes such a number.
+_TOO_LARGE = 1e11
 # Fifteen significant digits always come back from a double as they were.
 _PLAIN_NUMBER = re.compile(r"-?\d{1,9}\.\d{1,6}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# A string is skipped whole; "*+" does not go back, so that no text takes more than linear time.
-_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{\]}]', re.DOTALL)
+# A string is skipped whole, also one without an end: no text takes more than linear time.
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
 _WHITE = b" \t\r\n"
 
 
@@ -176,8 +178,9 @@ def _is_exact(text: str) -> bool:
     """Whether a number with fraction or exponent is the same as text (Postgres) and as a double (DuckDB)."""
     if not _NUMBER.fullmatch(text):
         return False
-    shortest = repr(float(text))
-    return bool(_NUMBER.fullmatch(shortest)) and Decimal(text) == Decimal(shortest)
+    number = float(text)
+    shortest = repr(number)
+    return abs(number) < _TOO_LARGE and bool(_NUMBER.fullmatch(shortest)) and Decimal(text) == Decimal(shortest)
 
 
 def _depth(text: str) -> int:

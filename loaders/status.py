@@ -7,6 +7,8 @@ from loaders.profile import Target
 from loaders.warehouse import open_warehouse
 from loaders.warehouse.layout import BATCHES, POSITIONS, REJECTS
 
+_NO_TABLES = "no raw tables that this user may see: nothing has been loaded here yet (cdw load --from DIR)"
+
 
 @dataclass(slots=True)
 class PartitionStatus:
@@ -36,7 +38,7 @@ class Status:
     def as_lines(self) -> list[str]:
         """The status for people."""
         if self.partitions is None:
-            return [self.warehouse, "no raw tables: nothing has been loaded here (cdw load --from DIR)"]
+            return [self.warehouse, _NO_TABLES]
         lines = [self.warehouse]
         for entry in self.partitions:
             reasons = ", ".join(f"{reason} {count}" for reason, count in entry.rejects.items())
@@ -58,25 +60,25 @@ def read_status(target: Target) -> Status:
         if not warehouse.has_layout():
             return Status(warehouse.where, None)
         partitions = {
-            (str(topic_id), int(str(partition))): PartitionStatus(
-                cluster=str(cluster),
-                topic=str(topic),
-                topic_id=str(topic_id),
-                partition=int(str(partition)),
-                next_offset=int(str(next_offset)),
-                rows=int(str(rows)),
-                last_batch_at=str(last).replace(" ", "T") + "Z",
+            (topic_id, partition): PartitionStatus(
+                cluster=cluster,
+                topic=topic,
+                topic_id=topic_id,
+                partition=partition,
+                next_offset=next_offset,
+                rows=int(rows),
+                last_batch_at=f"{last.isoformat()}Z",
             )
             for cluster, topic, topic_id, partition, next_offset, rows, last in warehouse.rows(
-                "select p.cluster, p.topic, p.topic_id, p.partition, p.next_offset, sum(b.row_count), "  # noqa: S608
-                f"max(b.loaded_at) from {POSITIONS} p join {BATCHES} b using "
+                "select p.cluster, p.topic, p.topic_id, p.partition, p.next_offset, "  # noqa: S608 - our names
+                f"sum(b.row_count), max(b.loaded_at) from {POSITIONS} p join {BATCHES} b using "
                 "(cluster, topic, topic_id, partition) group by 1, 2, 3, 4, 5 order by 2, 1, 4"
             )
         }
         for topic_id, partition, reason, count in warehouse.rows(
-            "select _topic_id, _partition, reason, count(*) "  # noqa: S608 - our own names
+            "select _topic_id, _partition, reason, count(*) "  # noqa: S608 - our names
             f"from {REJECTS} group by 1, 2, 3 order by 3"
         ):
-            entry = partitions[str(topic_id), int(str(partition))]
-            entry.rejects[str(reason)] = int(str(count))
+            if entry := partitions.get((topic_id, partition)):
+                entry.rejects[reason] = count
         return Status(warehouse.where, list(partitions.values()))

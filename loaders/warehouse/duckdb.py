@@ -12,6 +12,7 @@ import pyarrow as pa
 from loaders.errors import CdwError
 from loaders.profile import DuckdbTarget
 from loaders.warehouse.layout import Columns, Type
+from loaders.warehouse.protocol import Row
 from loaders.warehouse.sql import Cell, Data, SqlWarehouse
 
 _ARROW: Mapping[Type, pa.DataType] = {
@@ -63,7 +64,7 @@ class DuckdbWarehouse(SqlWarehouse):
         """Close the file, so that others can open it."""
         self._connection.close()
 
-    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[tuple[object, ...]]:
+    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
         return self._connection.execute(sql.replace("%s", "?"), list(parameters)).fetchall()
 
     @contextmanager

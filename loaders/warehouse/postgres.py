@@ -1,9 +1,11 @@
 """Postgres: text COPY, which takes the JSON bytes as they are."""
 
 import re
+from binascii import hexlify
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import ClassVar, Self, cast
@@ -14,6 +16,7 @@ from loaders.errors import CdwError
 from loaders.profile import PostgresTarget
 from loaders.warehouse import layout
 from loaders.warehouse.layout import Columns, Type
+from loaders.warehouse.protocol import Row
 from loaders.warehouse.sql import Cell, Data, SqlWarehouse
 
 # One lock for the layout: two loaders that start at once would both create it.
@@ -69,7 +72,7 @@ class PostgresWarehouse(SqlWarehouse):
         """Close the connection."""
         self._connection.close()
 
-    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[tuple[object, ...]]:
+    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
         cursor = self._connection.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []
 
@@ -104,7 +107,7 @@ class PostgresWarehouse(SqlWarehouse):
             "and not has_column_privilege(r.oid, c.oid, '_offset', 'select')",
             (_READER_OF_COUNTS, layout.SCHEMAS[1]),
         )
-        return [str(row[0]) for row in found]
+        return [row[0] for row in found]
 
     def _append(self, table: str, columns: Columns, data: Data) -> None:
         statement = f"copy {table} ({', '.join(columns)}) from stdin"
@@ -122,14 +125,14 @@ def _lines(columns: Columns, data: Data) -> Iterator[bytes]:
         column = data[name]
         if isinstance(column, list):
             parts.append(b"%b")
-            cells.append(_cell(cell, kind) for cell in column)
+            cells.append(map(partial(_cell, kind), column))
         else:
-            parts.append(_cell(cast(Cell, column), kind).replace(b"%", b"%%"))
+            parts.append(_cell(kind, cast(Cell, column)).replace(b"%", b"%%"))
     template = b"\t".join(parts) + b"\n"
     return (template % row for row in zip(*cells, strict=True))
 
 
-def _cell(cell: Cell, kind: Type) -> bytes:
+def _cell(kind: Type, cell: Cell) -> bytes:
     if cell is None:
         return b"\\N"
     if isinstance(cell, int):
@@ -138,7 +141,7 @@ def _cell(cell: Cell, kind: Type) -> bytes:
         return cell.isoformat(" ").encode()
     if kind == "bytes":
         assert isinstance(cell, bytes)
-        return b"\\\\x" + cell.hex().encode()
+        return b"\\\\x" + hexlify(cell)
     text = cell.encode() if isinstance(cell, str) else cell
     if b"\\" in text:
         text = text.replace(b"\\", b"\\\\")
@@ -170,6 +173,10 @@ def _cannot_connect(target: PostgresTarget, error: psycopg.Error) -> CdwError:
 
 # SQLSTATE or its class -> what happened, what to do.
 _STATES = {
+    "42P06": (
+        "schema raw or raw_restricted is there, but this Postgres user may not use it",
+        "connect as cdw_loader after running deploy/postgres/roles.sql, or as the owner of schema raw",
+    ),
     "42501": (
         "this Postgres user lacks a right",
         "connect as cdw_loader after running deploy/postgres/roles.sql, or as the owner of schema raw",

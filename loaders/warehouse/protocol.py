@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from loaders.topics import Topic
+
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Warehouse(Protocol):
             CdwError: another loader has moved the position, or the warehouse cannot take the batch.
         """
 
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
+    def rows(self, sql: str) -> list[Row]:
         """The result of a query of ours, which holds no value from a record."""
 
     def has_layout(self) -> bool:

@@ -13,7 +13,7 @@ from loaders.errors import CdwError
 from loaders.topics import Topic
 from loaders.warehouse import layout
 from loaders.warehouse.layout import Columns, Type
-from loaders.warehouse.protocol import Batch, LoadedBatch, Partition, Record
+from loaders.warehouse.protocol import Batch, LoadedBatch, Partition, Record, Row
 
 Cell = str | bytes | int | datetime | None
 # A column is a list of cells, or one cell that stands in every row.
@@ -35,7 +35,7 @@ class SqlWarehouse(ABC):
         """The warehouse in words for messages."""
 
     @abstractmethod
-    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[tuple[object, ...]]:
+    def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
         """Run one statement and return its rows."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class SqlWarehouse(ABC):
     def _after_layout(self) -> None:  # noqa: B027 - most warehouses need nothing
         """Run last in the transaction that creates the layout."""
 
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
+    def rows(self, sql: str) -> list[Row]:
         """The result of a query of ours, which holds no value from a record."""
         with self._transaction():
             return self._execute(sql)
@@ -67,7 +67,7 @@ class SqlWarehouse(ABC):
             "select table_schema, table_name, column_name, data_type from information_schema.columns "
             "where table_schema in ('raw', 'raw_restricted') order by ordinal_position"
         ):
-            found.setdefault(f"{schema}.{table}", {})[str(column)] = str(kind)
+            found.setdefault(f"{schema}.{table}", {})[column] = kind
         return found
 
     def prepare(self, topics: Sequence[Topic]) -> None:
@@ -102,7 +102,7 @@ class SqlWarehouse(ABC):
                 f"select next_offset from {layout.POSITIONS} where {_WHERE}",  # noqa: S608 - our own names
                 _key(partition),
             )
-        return int(str(found[0][0])) if found else 0
+        return int(found[0][0]) if found else 0
 
     def loaded(self, partition: Partition) -> list[LoadedBatch]:
         """The batches of a partition, by first offset."""
@@ -112,7 +112,7 @@ class SqlWarehouse(ABC):
                 f"where {_WHERE} order by first_offset",
                 _key(partition),
             )
-        return [LoadedBatch(*row) for row in found]  # type: ignore[arg-type]
+        return [LoadedBatch(*row) for row in found]
 
     def load(self, batch: Batch) -> None:
         """Load one batch in one transaction; see ``Warehouse.load``."""
@@ -169,7 +169,7 @@ class SqlWarehouse(ABC):
                 batch.loaded_at,
             ),
         )
-        return int(str(inserted[0][0]))
+        return int(inserted[0][0])
 
 
 def _key(partition: Partition) -> tuple[Cell, ...]:
