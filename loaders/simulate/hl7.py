@@ -46,8 +46,8 @@ def text(value: str) -> str:
 
 
 def segment(name: str, fields: Mapping[int, str]) -> str:
-    """A segment from its fields by position; those that are absent are empty."""
-    return "|".join([name, *(fields.get(position, "") for position in range(1, max(fields) + 1))])
+    """A segment from its fields by position; those that are absent are empty, and no empty one ends it."""
+    return "|".join([name, *(fields.get(position, "") for position in range(1, max(fields) + 1))]).rstrip("|")
 
 
 def message(at: int, trigger: str, control_id: str, offset: str, segments: list[str]) -> Message:

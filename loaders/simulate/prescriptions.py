@@ -84,9 +84,8 @@ def unchanged(case: Case) -> Course:
     return Course([case.snapshot])
 
 
-def no_prescription(case: Case) -> Course:
+def no_prescription(_: Case) -> Course:
     """The device runs without a prescription."""
-    del case
     return Course([])
 
 
@@ -184,8 +183,8 @@ def redelivered(case: Case) -> Course:
 COURSES: dict[str, Callable[[Case], Course]] = {
     course.__name__: course
     for course in (
-        no_prescription, unreadable, deleted, ended, target_changed, tolerance_changed, null_tolerance,
-        overlapping, snapshot_repeated, redelivered,
+        target_changed, ended, deleted, overlapping, tolerance_changed, null_tolerance, unreadable,
+        no_prescription, snapshot_repeated, redelivered,
     )
 }  # fmt: skip
 

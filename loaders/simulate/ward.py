@@ -166,6 +166,8 @@ class Stay:
         """An ORU for a round measured at ``observed_at`` and sent at ``at`` (ms)."""
         # The ward's monitor hears of a merge a round later than the registry, and uses the old number.
         patient = self.patient_at(at - ROUND_EVERY if self.merged_at is not None else at)
+        statuses = {one.status for one in observations}
+        result_status = "P" if statuses == {"P"} else "F" if statuses == {"F"} else "C"
         return self.send(
             at,
             "ORU^R01",
@@ -173,7 +175,7 @@ class Stay:
                 pid(patient),
                 pv1(self.visit_at(at), self.offset),
                 orc(order, at, self.offset),
-                obr(order, observed_at, self.offset, observations[0].status),
+                obr(order, observed_at, self.offset, result_status),
                 *(
                     obx(set_id, one, self.sub_id, observed_at, self.offset)
                     for set_id, one in enumerate(observations, 1)
