@@ -180,7 +180,9 @@ def _is_exact(text: str) -> bool:
         return False
     number = float(text)
     shortest = repr(number)
-    return abs(number) < _TOO_LARGE and bool(_NUMBER.fullmatch(shortest)) and Decimal(text) == Decimal(shortest)
+    return (
+        abs(number) < _TOO_LARGE and bool(_NUMBER.fullmatch(shortest)) and Decimal(text) == Decimal(shortest)
+    )
 
 
 def _depth(text: str) -> int:

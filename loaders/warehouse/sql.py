@@ -26,8 +26,11 @@ class SqlWarehouse(ABC):
     """What SQL warehouses have in common. Parameters are ``%s`` in all statements."""
 
     types: ClassVar[Mapping[Type, str]]
-    # What information_schema calls these types.
+    # What the catalog calls these types.
     type_names: ClassVar[Mapping[Type, str]]
+    # Schema, table, column and type of all that stands in the schemas raw and raw_restricted, in order,
+    # whether this user may read it or not.
+    catalog: ClassVar[str]
 
     @property
     @abstractmethod
@@ -63,10 +66,7 @@ class SqlWarehouse(ABC):
 
     def _found(self) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        for schema, table, column, kind in self.rows(
-            "select table_schema, table_name, column_name, data_type from information_schema.columns "
-            "where table_schema in ('raw', 'raw_restricted') order by ordinal_position"
-        ):
+        for schema, table, column, kind in self.rows(self.catalog):
             found.setdefault(f"{schema}.{table}", {})[column] = kind
         return found
 
@@ -76,7 +76,7 @@ class SqlWarehouse(ABC):
         if not wanted.keys() <= self._found().keys():
             with self._transaction():
                 self._before_layout()
-                found = self._execute("select schema_name from information_schema.schemata")
+                found = self._execute("select nspname from pg_catalog.pg_namespace")
                 for schema in layout.SCHEMAS:
                     # Not "if not exists": Postgres would ask for the right to create even then.
                     if (schema,) not in found:
