@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from loaders.errors import CdwError
 from loaders.hl7.charset import CHARSETS, DEFAULT_FALLBACK
-from loaders.hl7.publish import make_original, make_published
+from loaders.hl7.publish import publish_message, publish_reject
 from loaders.hl7.rejects import Reject
 from loaders.hl7.stream import Message, decode_stream
 from loaders.settings import load_settings
@@ -96,12 +96,16 @@ def ingest_files(files: list[str], directory: Path) -> Counts:
             for result in _decode(files):
                 if isinstance(result, Message):
                     counts.messages += 1
-                    originals.write(_line(make_original(*result)))
-                    messages.write(_line(make_published(*result)))
+                    message, original = publish_message(*result)
+                    originals.write(_line(original))
+                    messages.write(_line(message))
                 else:
                     counts.rejects += 1
                     _tell(result)
-                    rejected.write(_line(result))
+                    reject, long_original = publish_reject(result)
+                    if long_original:
+                        originals.write(_line(long_original))
+                    rejected.write(_line(reject))
     except OSError as error:
         raise CdwError(
             f"the topic directory cannot be written ({error.strerror})",

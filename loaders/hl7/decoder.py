@@ -96,7 +96,7 @@ def decode(
     """
     if max_bytes is not None and len(data) > max_bytes:
         raise RejectError("E_TOO_LARGE")
-    if not data.strip(b"\0" + _BLANK.encode()):
+    if not data.strip(_BLANK.encode()):
         raise RejectError("E_EMPTY")
     text, charset, is_as_declared = _read(data, encoding, fallback)
     body, is_framed = _strip_framing(text)

@@ -71,8 +71,9 @@ def _cut_frames(chunks: Iterable[bytes]) -> Iterator[Piece]:
     offset = 0
     for part, is_ended in _split(chunks, END_BLOCK):
         outside, start, content = part.partition(START_BLOCK)
-        if outside.strip(_BLANK):
-            yield Piece("E_FRAME", offset, outside)
+        stray = outside.removeprefix(b"\r") if offset else outside  # the second half of 0x1C 0x0D
+        if stray.strip(_BLANK):
+            yield Piece("E_FRAME", offset + len(outside) - len(stray), stray)
         begin = offset + len(outside) + 1
         while start and (again := _RESTART.search(content)):  # the sender began anew before the end
             yield Piece("E_FRAME", begin, content[: again.start()])
