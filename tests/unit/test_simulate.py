@@ -17,6 +17,7 @@ from loaders.errors import CdwError
 from loaders.simulate.config import Config
 from loaders.simulate.defects import KINDS
 from loaders.simulate.scenario import parse_defects, plan
+from loaders.simulate.stream import telemetry
 from loaders.simulate.write import simulate
 
 TOPICS = {
@@ -81,6 +82,11 @@ def test_each_reading_is_one_line(tmp_path: Path) -> None:
     per_device = Counter((record["device_id"], record["metric_name"]) for record in map(json.loads, lines))
     assert set(per_device.values()) == {6 * 120}
     assert len(per_device) == 4 * 3
+
+
+def test_the_devices_lines_come_in_order_of_arrival() -> None:
+    arrivals = [arrived_at for arrived_at, _ in telemetry(plan(Config(1, 10, 6)))]
+    assert arrivals == sorted(arrivals)
 
 
 def test_lines_are_told_and_counted(tmp_path: Path) -> None:
