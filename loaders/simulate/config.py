@@ -10,6 +10,11 @@ DEFAULT_START = datetime(2026, 1, 5, tzinfo=UTC)
 READING_INTERVAL_SECONDS = 30
 
 
+def device_id(number: int) -> str:
+    """The identifier of a device; there is one a patient, numbered from 1."""
+    return f"DEV-{number:04d}"
+
+
 @dataclass(frozen=True)
 class Config:
     """One simulation; equal configurations give equal bytes.
@@ -38,11 +43,6 @@ class Config:
     def ends_at(self) -> int:
         """First millisecond after the simulated time."""
         return self.starts_at + self.hours * HOUR
-
-    @property
-    def device_ids(self) -> list[str]:
-        """One device a patient, numbered from ``DEV-0001``."""
-        return [f"DEV-{number:04d}" for number in range(1, self.patients + 1)]
 
     def random(self, *stream: object) -> Random:
         """Random numbers of their own for each stream, so that no stream shifts when another changes."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Literal
 
-from loaders.simulate.config import READING_INTERVAL_SECONDS, Config
+from loaders.simulate.config import READING_INTERVAL_SECONDS, Config, device_id
 from loaders.simulate.times import SECOND
 
 FACILITY = "GENERAL"
@@ -114,7 +114,7 @@ def make_device(config: Config, number: int, *, is_registered_twice: bool = Fals
     patient = make_patient(config, number)
     return Device(
         row_id=500 + number,
-        device_id=config.device_ids[number - 1],
+        device_id=device_id(number),
         serial_number=f"SN{rng.randrange(10**8):08d}",
         model=model,
         patient=patient,

@@ -1,30 +1,30 @@
 """How a simulation goes, told on stderr: a bar on a terminal, plain lines elsewhere."""
 
 import sys
-from types import TracebackType
-from typing import Self
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 
-class SimulationProgress:
+class SimulationProgress(ExitStack):
     """Told what is being written and how much of it is done; to be used in a ``with``."""
 
     def __init__(self) -> None:
-        """Draw nothing yet."""
+        """Start the bar, which leaving the ``with`` takes down."""
+        super().__init__()
         console = Console(stderr=True)
         self._quarters: dict[str, int] = {}
         self._tasks: dict[str, TaskID] = {}
         self._bar: Progress | None = None
         if console.is_terminal:
-            self._bar = Progress(
+            columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
-                console=console,
             )
+            self._bar = self.enter_context(Progress(*columns, console=console))
 
     def __call__(self, name: str, done: float) -> None:
         """``done`` of what is called ``name`` is written, from 0 to 1; lines come every quarter."""
@@ -37,16 +37,3 @@ class SimulationProgress:
         if quarter > self._quarters.get(name, 0):
             self._quarters[name] = quarter
             sys.stderr.write(f"{name}: {quarter * 25} %\n")
-
-    def __enter__(self) -> Self:
-        """Start the bar."""
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the terminal as it was."""
-        if self._bar:
-            self._bar.stop()

@@ -15,7 +15,7 @@ By default:
 from dataclasses import dataclass
 
 from loaders.errors import CdwError
-from loaders.simulate.config import Config
+from loaders.simulate.config import Config, device_id
 from loaders.simulate.defects import KINDS, Injection
 from loaders.simulate.hospital import Device, Patient, make_device, make_patient
 from loaders.simulate.prescriptions import COURSES, UNSEEN_BY_THE_DEVICE, Course, follow_course
@@ -46,16 +46,15 @@ def parse_defects(config: Config, texts: list[str]) -> tuple[tuple[str, str], ..
 
     Raises ValueError, in words for the user, for an unknown defect or device or a pair named twice.
     """
+    device_ids = [device_id(number) for number in range(1, config.patients + 1)]
     pairs = []
     for text in texts:
-        name, _, device_id = text.partition(":")
+        name, _, device = text.partition(":")
         if name not in KINDS:
             raise ValueError(f"no defect of that name; there are {', '.join(KINDS)}")
-        if device_id not in config.device_ids:
-            raise ValueError(
-                f"{name}: no such device; there are {config.device_ids[0]} to {config.device_ids[-1]}"
-            )
-        pairs.append((name, device_id))
+        if device not in device_ids:
+            raise ValueError(f"{name}: no such device; there are {device_ids[0]} to {device_ids[-1]}")
+        pairs.append((name, device))
     if len(set(pairs)) < len(pairs):
         raise ValueError("the same defect of the same device is asked for twice")
     return tuple(pairs)
@@ -102,12 +101,12 @@ def inject(config: Config, devices: list[Device], order: list[int]) -> list[Inje
     else:
         pairs = list(config.defects)
     of_device: dict[str, list[str]] = {}
-    for name, device_id in pairs:
-        of_device.setdefault(device_id, []).append(name)
+    for name, owner in pairs:
+        of_device.setdefault(owner, []).append(name)
     by_id = {device.device_id: device for device in devices}
     return [
-        place(config, by_id[device_id], name, position, len(names))
-        for device_id, names in of_device.items()
+        place(config, by_id[owner], name, position, len(names))
+        for owner, names in of_device.items()
         for position, name in enumerate(names)
     ]
 
