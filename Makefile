@@ -1,0 +1,119 @@
+# `make help` says what there is. Every tool runs from .venv, at the versions of the lock files.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+# A mirror that pip is told of is uv's too.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# Stamps: what the environment holds. All tools include what running needs, never the other way round.
+RUNTIME := .venv/.runtime
+TOOLS := .venv/.tools
+
+# Linting reads the shipped profile and a database in memory: neither the developer's own profiles.yml nor a
+# warehouse that is missing or in use can change what it finds.
+LINT := .cache/lint
+DBT_FOR_LINT := DBT_PROFILES_DIR=$(LINT) DBT_TARGET_PATH=$(LINT) DBT_LOG_PATH=$(LINT) \
+	CDW_TARGET=duckdb CDW_DUCKDB_PATH=:memory:
+
+DOCS := .cache/docs
+DBT_FOR_DOCS := DBT_PROFILES_DIR=$(DOCS) CDW_TARGET=duckdb CDW_DUCKDB_PATH=$(DOCS)/warehouse.duckdb
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(TOOLS) profiles.yml ## Make .venv with all tools, and profiles.yml (done once, again when a lock changes)
+
+.PHONY: demo
+demo: $(RUNTIME) profiles.yml ## Simulate a small hospital, load it, build the marts, print what was found
+	$(BIN)/cdw demo
+
+.PHONY: test
+test: lint ## Lint, then every test, on DuckDB and a real Postgres
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: lint-python lint-sql lint-dbt lint-files ## All linters; the next four are its parts
+
+.PHONY: lint-python
+lint-python: setup ## ruff (format and rules) and mypy
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+
+.PHONY: lint-sql
+lint-sql: setup $(LINT)/profiles.yml ## sqlfluff on models and singular tests
+	$(DBT_FOR_LINT) $(BIN)/sqlfluff lint --processes 2 --disable-progress-bar models tests/singular
+
+.PHONY: lint-dbt
+lint-dbt: setup $(LINT)/profiles.yml ## dbt parse, then dbt-bouncer on its manifest
+	$(DBT_FOR_LINT) $(BIN)/dbt --quiet --warn-error parse
+	$(BIN)/dbt-bouncer run --config-file dbt-bouncer.yml
+
+.PHONY: lint-files
+lint-files: setup ## pre-commit's own configuration; no host in a lock file
+	$(BIN)/pre-commit validate-config
+	! grep -nE '://|^ *-(-index-url|-extra-index-url|-find-links|-trusted-host|i|f) ' requirements*.lock
+
+.PHONY: format
+format: setup $(LINT)/profiles.yml ## Mend what ruff and sqlfluff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(DBT_FOR_LINT) $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar models tests/singular
+
+.PHONY: docs
+docs: $(RUNTIME) $(DOCS)/profiles.yml ## Build the documentation site: lineage, models, columns
+	$(BIN)/cdw simulate --out $(DOCS)/topics --patients 2 --hours 2
+	$(DBT_FOR_DOCS) $(BIN)/cdw load --from $(DOCS)/topics
+	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet build
+	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet docs generate --static
+	@echo "open target/static_index.html"
+
+.PHONY: lock
+lock: $(TOOLS) ## Regenerate the lock files (delete one first to take newer versions)
+	$(COMPILE) --group uv --output-file requirements-uv.lock
+	$(COMPILE) pyproject.toml --group build --group dev --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --group build --constraints requirements-dev.lock --output-file requirements.lock
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: clean
+clean: ## Remove what can be made again: .venv, caches, dbt's target (no warehouse, no topics)
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis target logs
+
+$(UV): requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+		|| { echo 'make: Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 …' >&2; exit 1; }
+	@echo 'making .venv'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+
+$(RUNTIME): requirements.lock pyproject.toml $(UV)
+	@rm -f $(TOOLS)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(INSTALL)
+	@touch $@
+
+$(TOOLS): requirements-dev.lock pyproject.toml $(UV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock
+	$(INSTALL)
+	@touch $(RUNTIME) $@
+
+profiles.yml:
+	cp profiles.yml.example $@
+
+$(LINT)/profiles.yml $(DOCS)/profiles.yml: profiles.yml.example
+	@mkdir -p $(@D)
+	cp $< $@
