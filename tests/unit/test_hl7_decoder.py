@@ -216,6 +216,16 @@ def test_all_repetitions_of_msh_18_count() -> None:
     assert decode(f"{header}\rPID|Łódź".encode("iso-8859-2"))["segments"][1]["fields"]["1"] == [{"1": "Łódź"}]
 
 
+def test_the_repetitions_of_msh_18_are_cut_at_the_messages_own_delimiter() -> None:
+    data = "MSH#*:?@#A#F###1##ADT*A01#1#P#2.5######ASCII:8859/2\rPID#Łódź".encode("iso-8859-2")
+    assert decode(data)["segments"][1]["fields"]["1"] == [{"1": "Łódź"}]
+
+
+@pytest.mark.parametrize("data", [f"{HEADER}\rPID|é".encode("latin-1"), b"\xef\xbb\xbf" + HEADER.encode()])
+def test_sha256_is_that_of_the_bytes_as_they_came(data: bytes) -> None:
+    assert decode(data)["meta"]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
 def test_another_character_set_than_declared_is_a_warning() -> None:
     found = decode((HEADER + "||||||ASCII\rPID|Zürich").encode())["meta"]
     assert (found["charset"], found["warnings"]) == ("utf-8", ["W_CHARSET"])

@@ -75,7 +75,7 @@ def test_the_header_of_a_reject_is_cut_and_clean() -> None:
 def test_a_batch_tells_its_messages_of_its_envelope() -> None:
     data = (
         b"FHS|^~\\&|||||||||F1\rBHS|^~\\&|||||||||B1\r" + GOOD % 1 + b"BTS|1\rBHS#*:?@#########B2*x\r"
-        + GOOD % 2 + b"BTS|1\rFTS|2\r" + GOOD % 3
+        + GOOD % 2 + b"BTS|1\r" + GOOD % 3 + b"FTS|2\r" + GOOD % 4
     )  # fmt: skip
     envelopes = []
     for result in decode(data):
@@ -85,6 +85,7 @@ def test_a_batch_tells_its_messages_of_its_envelope() -> None:
     assert envelopes == [
         {"FHS": [{"1": "F1"}], "BHS": [{"1": "B1"}]},
         {"FHS": [{"1": "F1"}], "BHS": [{"1": "B2", "2": "x"}]},
+        {"FHS": [{"1": "F1"}]},
         {},
     ]
 
