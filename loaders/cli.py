@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from loaders.decode import decode_files, ingest_files
+from loaders.demo.run import run_demo
 from loaders.errors import CdwError
 from loaders.load import load_directory
 from loaders.profile import find_target
@@ -163,6 +164,22 @@ def ingest_command(
             "publishing to Kafka is not there yet: name a topic directory with --to-dir DIR"
         )
     typer.echo(ingest_files(files, to_dir))
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[
+        Path, typer.Option(help="Where everything goes; an earlier demo there is replaced.", metavar="DIR")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="The same seed and options give the same marts.")] = 1,
+    patients: Annotated[int, typer.Option(min=1, max=9_999, help="Patients with a device each.")] = 20,
+    hours: Annotated[int, typer.Option(min=1, max=10_000, help="Hours of device time.")] = 48,
+) -> None:
+    """Run the main job on an invented hospital: simulate, decode, load into DuckDB, dbt build, look.
+
+    Example: cdw demo --patients 5 --hours 12
+    """
+    run_demo(Config(seed, patients, hours), out)
 
 
 def main() -> None:

@@ -1,0 +1,88 @@
+with rejected_records as (
+    select * from {{ source('raw_restricted', 'rejected_records') }}
+),
+
+hl7_rejects as (
+    select * from {{ ref('stg_hl7__rejects') }}
+),
+
+telemetry_rejects as (
+    select * from {{ ref('int_telemetry__rejects') }}
+),
+
+observation_rejects as (
+    select * from {{ ref('int_observations__rejects') }}
+),
+
+prescription_rejects as (
+    select * from {{ ref('int_prescriptions__rejects') }}
+),
+
+-- what no warehouse can hold, or not every one in the same way
+refused_by_loader as (
+    select
+        'transport' as gate,
+        _topic as topic,
+        reason,
+        count(*) as record_count
+    from rejected_records
+    group by _topic, reason
+),
+
+-- what is no HL7 v2 message
+refused_by_decoder as (
+    select
+        'decoder' as gate,
+        'hl7.messages' as topic,
+        reason,
+        count(*) as record_count
+    from hl7_rejects
+    group by reason
+),
+
+-- what was received and read, but is no fact
+refused_by_models as (
+    select
+        'meaning' as gate,
+        'device.telemetry' as topic,
+        reject_reason as reason,
+        count(*) as record_count
+    from telemetry_rejects
+    group by reject_reason
+    union all
+    select
+        'meaning' as gate,
+        'hl7.messages' as topic,
+        reject_reason as reason,
+        count(*) as record_count
+    from observation_rejects
+    group by reject_reason
+    union all
+    select
+        'meaning' as gate,
+        'healthcare.public.prescriptions' as topic,
+        reject_reason as reason,
+        count(*) as record_count
+    from prescription_rejects
+    group by reject_reason
+),
+
+gates as (
+    select * from refused_by_loader
+    union all
+    select * from refused_by_decoder
+    union all
+    select * from refused_by_models
+),
+
+final as (
+    select
+        cast({{ hash_key(['gate', 'topic', 'reason']) }} as varchar(65535)) as reject_key,
+        cast(gate as varchar(65535)) as gate,
+        cast(topic as varchar(65535)) as topic,
+        cast(reason as varchar(65535)) as reason,
+        cast(record_count as bigint) as record_count
+    from gates
+)
+
+select * from final

@@ -1,0 +1,148 @@
+"""The whole way on both warehouses: load, build twice, compare, and lose something to see it noticed."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import PROJECT, DuckDB, Postgres, Warehouse
+from tests.warehouse.hospital import Runner, make_topics
+from tests.warehouse.parity import differences, marts
+
+EXPECTED_MARTS = {
+    "core.dim_devices",
+    "core.dim_patients",
+    "core.dim_prescriptions",
+    "core.fact_encounters",
+    "core.fact_observations",
+    "core.patient_identifiers",
+    "monitoring.fact_compliance_1h",
+    "monitoring.fact_drift_events",
+    "monitoring.fact_telemetry_1h",
+    "operations.reconciliation",
+    "operations.rejects",
+    "vitals.fact_vitals_1h",
+}
+
+
+class Built(NamedTuple):
+    warehouse: Warehouse
+    runner: Runner
+
+
+class Hospital(NamedTuple):
+    duckdb: Built
+    postgres: Built
+
+
+@pytest.fixture(scope="module")
+def hospital(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: Postgres, profiles_dir: Path
+) -> Iterator[Hospital]:
+    """One topic directory loaded and built, with all tests, on DuckDB and on Postgres."""
+    folder = tmp_path_factory.mktemp("hospital")
+    # A collation unlike DuckDB's: an order by text that leans on it shows.
+    postgres_server.run(
+        "create database hospital encoding 'UTF8' locale_provider icu icu_locale 'en-US' template template0"
+    )
+    warehouses: list[Warehouse] = [
+        DuckDB(folder / "warehouse.duckdb"),
+        Postgres(postgres_server.host, postgres_server.port, postgres_server.user, "hospital"),
+    ]
+    topics = folder / "topics"
+    built = []
+    for warehouse in warehouses:
+        own = folder / warehouse.target
+        own.mkdir()
+        runner = Runner(own, profiles_dir, {**warehouse.env, "CDW_TARGET": warehouse.target})
+        if not topics.exists():
+            make_topics(runner, topics)
+        runner.load(topics)
+        runner.dbt("build")
+        built.append(Built(warehouse, runner))
+    yield Hospital(*built)
+    postgres_server.run("drop database hospital with (force)")
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def built(request: pytest.FixtureRequest, hospital: Hospital) -> Built:
+    return hospital.duckdb if request.param == "duckdb" else hospital.postgres
+
+
+def test_every_mart_is_there_and_has_rows(built: Built) -> None:
+    assert marts(built.warehouse).keys() == EXPECTED_MARTS
+    empty = [
+        name for name in EXPECTED_MARTS if built.warehouse.rows(f"select count(*) from {name}") == [(0,)]
+    ]
+    assert empty == []
+
+
+def test_second_build_of_the_same_data_changes_nothing(built: Built) -> None:
+    before = {
+        name: sorted(map(repr, built.warehouse.rows(f"select * from {name}"))) for name in EXPECTED_MARTS
+    }
+    # Unit tests ran in the first build; the second is about the tables.
+    built.runner.dbt("build", "--exclude-resource-type", "unit_test")
+    for name, rows in before.items():
+        assert sorted(map(repr, built.warehouse.rows(f"select * from {name}"))) == rows, name
+
+
+def test_marts_are_identical_on_both_warehouses(hospital: Hospital) -> None:
+    assert differences(hospital.duckdb.warehouse, hospital.postgres.warehouse) == {}
+
+
+def test_a_model_changed_on_one_side_only_is_noticed(hospital: Hospital, tmp_path: Path) -> None:
+    changed = tmp_path / "project"
+    ignored = shutil.ignore_patterns(".*", "tests", "loaders", "target", "logs", "demo", "*.duckdb*")
+    shutil.copytree(PROJECT, changed, ignore=ignored)
+    model = changed / "models" / "marts" / "monitoring" / "fact_drift_events.sql"
+    sql = model.read_text(encoding="utf-8")
+    assert "measured_at > started_at" in sql
+    model.write_text(sql.replace("measured_at > started_at", "measured_at >= started_at"), encoding="utf-8")
+    duckdb = hospital.duckdb
+    profiles_dir = Path(duckdb.runner.env["DBT_PROFILES_DIR"])
+    runner = Runner(tmp_path, profiles_dir, {**duckdb.warehouse.env, "CDW_TARGET": "duckdb"}, changed)
+    try:
+        runner.dbt("run", "--select", "fact_drift_events")
+        found = differences(duckdb.warehouse, hospital.postgres.warehouse)
+    finally:
+        duckdb.runner.dbt("run", "--select", "fact_drift_events")
+    assert found.keys() == {"monitoring.fact_drift_events"}
+
+
+@pytest.mark.parametrize("table", ["raw.device_telemetry", "raw_restricted.rejected_records"])
+def test_a_lost_record_is_noticed(built: Built, table: str) -> None:
+    of_topic = "_topic = 'device.telemetry'"
+    which = f"{of_topic} and _offset = (select min(_offset) from {table} where {of_topic})"
+    built.warehouse.run(
+        f"create table raw.kept as select * from {table} where {which}",
+        f"delete from {table} where {which}",
+    )
+    select = ("--select", "reconciliation", "every_record_is_loaded_or_rejected")
+    try:
+        lost = built.runner.run("dbt", "--no-use-colors", "build", *select)
+    finally:
+        built.warehouse.run(f"insert into {table} select * from raw.kept", "drop table raw.kept")
+    assert lost.returncode == 1
+    assert "FAIL 1 every_record_is_loaded_or_rejected" in lost.stdout
+    built.runner.dbt("build", *select)
+
+
+def test_a_record_loaded_twice_is_noticed(built: Built) -> None:
+    which = "_offset = (select min(_offset) from raw.device_telemetry)"
+    built.warehouse.run(
+        f"create table raw.kept as select * from raw.device_telemetry where {which}",
+        "insert into raw.device_telemetry select * from raw.kept",
+    )
+    try:
+        twice = built.runner.run("dbt", "--no-use-colors", "build", "--select", "source:raw.device_telemetry")
+    finally:
+        built.warehouse.run(
+            f"delete from raw.device_telemetry where {which}",
+            "insert into raw.device_telemetry select * from raw.kept",
+            "drop table raw.kept",
+        )
+    assert twice.returncode == 1
+    assert "FAIL 1" in twice.stdout
