@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import duckdb
@@ -28,7 +28,7 @@ class Warehouse(Protocol):
     def env(self) -> dict[str, str]:
         """What the target of that name in profiles.yml.example reads."""
 
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The result of a query, on a connection of its own."""
 
     def run(self, *statements: str) -> None:
@@ -58,7 +58,7 @@ class Postgres:
             host=self.host, port=self.port, user=user or self.user, dbname=self.dbname, autocommit=True
         )
 
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with self.connect() as connection:
             return list(connection.execute(sql).fetchall())
 
@@ -77,7 +77,7 @@ class DuckDB:
     def env(self) -> dict[str, str]:
         return {"CDW_DUCKDB_PATH": str(self.path)}
 
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.path), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 

@@ -52,7 +52,7 @@ class DuckdbWarehouse(SqlWarehouse):
             for name, value in target.settings.items():
                 self._connection.execute(f"set {_identifier(name)} = {_literal(value)}")
         except duckdb.Error as error:
-            raise _cannot_open(target, error) from None
+            raise _cannot_open(target, error, read_only) from None
 
     @property
     def where(self) -> str:
@@ -106,7 +106,7 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _cannot_open(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
+def _cannot_open(target: DuckdbTarget, error: duckdb.Error, read_only: bool) -> CdwError:
     """Say why in our words; of the driver's text only the process id of a lock's holder is taken."""
     path = target.path.absolute()
     holder = re.search(r"lock.*\(PID (\d+)\)", str(error), re.DOTALL)
@@ -121,6 +121,12 @@ def _cannot_open(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
             "the folder of the DuckDB file does not exist",
             where=str(path.parent),
             do="create it, or set CDW_DUCKDB_PATH to a file in a folder that exists",
+        )
+    if not path.exists() and read_only:
+        return CdwError(
+            "there is no DuckDB file here yet",
+            where=str(path),
+            do="load something first (cdw load --from DIR), or set CDW_DUCKDB_PATH to another file",
         )
     try:
         if path.exists():
@@ -142,7 +148,8 @@ def _cannot_open(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
 
 
 def _refused(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
-    if isinstance(error, duckdb.IOException):
+    # A commit that cannot be written is a TransactionException.
+    if isinstance(error, duckdb.IOException | duckdb.TransactionException):
         return CdwError(
             "DuckDB could not read or write its file; what was not loaded yet is not",
             where=target.where,

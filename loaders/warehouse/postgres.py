@@ -58,7 +58,7 @@ class PostgresWarehouse(SqlWarehouse):
                 connect_timeout=10,
                 application_name="cdw",
                 client_encoding="utf8",
-                options=f"-c timezone=UTC -c default_transaction_read_only={'on' if read_only else 'off'}",
+                options="-c timezone=UTC" + " -c default_transaction_read_only=on" * read_only,
                 autocommit=True,
             )
         except psycopg.Error as error:

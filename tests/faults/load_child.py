@@ -1,7 +1,8 @@
 """A loader in a process of its own that harms itself: python -m tests.faults.load_child DIR POINT SIGNAL N.
 
 At the N-th time that POINT (a step of the load transaction) is done, it sends itself SIGNAL: SIGKILL dies
-there, SIGSTOP stays there until it is woken. POINT "nowhere" just loads. It says ``loading`` when it begins.
+there, SIGSTOP stays there until it is woken. POINT "nowhere" just loads. It says
+``loading`` when it begins and ``loaded`` after each batch.
 """
 
 import os
@@ -32,13 +33,17 @@ def harm_after(owner: type, step: str, number: signal.Signals, times: int) -> No
     setattr(owner, step, harmed)
 
 
+def _say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
 class Speaker:
     def begin(self, sizes: Mapping[str, int]) -> None:
-        sys.stdout.write("loading\n")
-        sys.stdout.flush()
+        _say("loading")
 
     def loaded(self, batch: Batch) -> None:
-        pass
+        _say("loaded")
 
 
 def main(directory: str, point: str, number: str, times: str) -> None:
