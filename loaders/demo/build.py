@@ -22,11 +22,14 @@ def dbt_build(project: Path, target: str) -> None:
     Raises:
         CdwError: a model or a test failed; their names are in the message, a database's words are not.
     """
-    command = [sys.executable, "-m", "dbt.cli.main", "--log-format", "json", "build", "--target", target]
-    command += ["--exclude-resource-type", "unit_test", "--project-dir", str(project)]
+    dbt_command = str(Path(sys.executable).with_name("dbt"))
+    command = [dbt_command, "--log-format", "json", "build", "--target", target]
+    command += ["--exclude-resource-type", "unit_test"]
     failed: list[str] = []
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as dbt,
+        subprocess.Popen(
+            command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as dbt,
         _progress() as progress,
     ):
         task = progress.add_task("dbt build", total=None)
@@ -54,15 +57,15 @@ def _finished_nodes(dbt: subprocess.Popen[str]) -> Iterator[tuple[int, int, str,
     """Number, total, name and status of every node, as dbt's log tells that it is done."""
     assert dbt.stdout
     done = 0
-    total = 0
+    total = 1
     for line in dbt.stdout:
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        data = event.get("data", {})
-        total = int(data.get("total", total))
-        if event.get("info", {}).get("name") == "NodeFinished":
+        data = event["data"]
+        total = data.get("total", total)
+        # LogModelResult, LogTestResult, LogSeedResult
+        if event["info"]["name"].endswith("Result"):
             done += 1
-            node = data["node_info"]
-            yield done, max(total, done), node["node_name"], node["node_status"]
+            yield done, total, data["node_info"]["node_name"], data["node_info"]["node_status"]
