@@ -19,16 +19,17 @@ from loaders.topics import Topic
 from loaders.warehouse.protocol import LoadedBatch, Partition
 
 SUFFIX = ".jsonl"
-# Postgres takes a row of 1 GB at most, and bytes travel as hex: a longer line cannot even be a reject.
-MAX_LINE_BYTES = 256_000_000
+# A reject keeps its bytes, and on its way stands in memory about five times; Postgres could take up to
+# 500 MB (a row of 1 GB at most, as hex). A longer line than this is no record but a broken file.
+MAX_LINE_BYTES = 128_000_000
 _CHUNK = 1 << 20
 
 
 class Chunk(NamedTuple):
-    """Consecutive records as read, newline included, and the chained sha256 up to their end."""
+    """Consecutive records without their newlines; bytes and chained sha256 count these too."""
 
     first_offset: int
-    lines: list[bytes]
+    records: list[bytes]
     byte_count: int
     sha256: str
     previous_sha256: str | None
@@ -87,32 +88,28 @@ class TopicFile:
         Raises:
             CdwError: a line is longer than any warehouse can hold.
         """
-        while True:
-            lines: list[bytes] = []
-            count = 0
-            while len(lines) < max_records and count < max_bytes:
+        is_more = True
+        while is_more:
+            records: list[bytes] = []
+            count, digest = 0, _chain(self.head)
+            while is_more and len(records) < max_records and count < max_bytes:
                 line = self.file.readline(MAX_LINE_BYTES + 1)
-                if not line.endswith(b"\n"):
-                    if len(line) > MAX_LINE_BYTES:
-                        raise CdwError(
-                            f"a line is longer than {MAX_LINE_BYTES} bytes",
-                            where=f"{self.path}, offset {self.offset + len(lines)}",
-                            do="see what wrote it; no warehouse can hold it",
-                        )
-                    # Its writer is not done with it: it waits for its newline.
-                    break
-                lines.append(line)
-                count += len(line)
-            if not lines:
-                return
-            digest = _chain(self.head)
-            for line in lines:
-                digest.update(line)
-            previous, self.head = self.head, digest.hexdigest()
-            first, self.offset = self.offset, self.offset + len(lines)
-            yield Chunk(first, lines, count, self.head, previous)
-            if len(lines) < max_records and count < max_bytes:
-                return
+                # A line without its end waits: its writer is not done with it.
+                is_more = line.endswith(b"\n")
+                if is_more:
+                    digest.update(line)
+                    count += len(line)
+                    records.append(line[:-1])
+                elif len(line) > MAX_LINE_BYTES:
+                    raise CdwError(
+                        f"a line is longer than {MAX_LINE_BYTES} bytes",
+                        where=f"{self.path}, offset {self.offset + len(records)}",
+                        do="see what wrote it: this is no record",
+                    )
+            if records:
+                previous, self.head = self.head, digest.hexdigest()
+                first, self.offset = self.offset, self.offset + len(records)
+                yield Chunk(first, records, count, self.head, previous)
 
     def _changed(self, how: str) -> CdwError:
         return CdwError(

@@ -118,8 +118,7 @@ def _batch(partition: Partition, chunk: Chunk, gate: Gate, loaded_at: datetime) 
     """Send the records of a chunk through the gate."""
     rows: list[Record] = []
     rejects: list[Reject] = []
-    for offset, line in enumerate(chunk.lines, chunk.first_offset):
-        value = line[:-1]
+    for offset, value in enumerate(chunk.records, chunk.first_offset):
         reason = gate.check(value)
         if reason:
             rejects.append(Reject(reason, Record(offset, value)))
@@ -132,7 +131,7 @@ def _batch(partition: Partition, chunk: Chunk, gate: Gate, loaded_at: datetime) 
     return Batch(
         partition=partition,
         first_offset=chunk.first_offset,
-        next_offset=chunk.first_offset + len(chunk.lines),
+        next_offset=chunk.first_offset + len(chunk.records),
         rows=rows,
         rejects=rejects,
         explained_count=0,

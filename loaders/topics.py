@@ -29,7 +29,7 @@ _CDC = _words("payload before after op ts_ms source snapshot lsn deleted")
 _KEYS: dict[str, frozenset[str]] = {
     "raw.hl7_messages": _words(
         "meta control_id message_type trigger_event structure version sending_application sending_facility "
-        "message_at sha256 charset codec warnings segments n id parent fields bytes"
+        "message_at sha256 charset codec warnings segments n id parent PID ORC OBR fields bytes"
     ),
     "raw.hl7_rejected": _words(
         "code position byte_offset sha256 msh source codec bytes control_id message_type version "

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -249,3 +250,17 @@ def test_tombstone_is_null_and_nothing_else() -> None:
 def test_any_bytes_get_a_code_or_pass(record: bytes) -> None:
     reason = TELEMETRY.check(record)
     assert reason is None or reason in REJECT
+
+
+def test_the_keys_that_the_models_read_are_known() -> None:
+    # Paths stand in lists: json_string('payload', ['meta', 'version']); numbers are positions.
+    models = Path(__file__).resolve().parents[2] / "models" / "staging"
+    paths = [
+        path for model in models.rglob("*.sql")
+        for path in re.findall(r"json_\w+\([^\[\])]*\[([^\]]*)\]", model.read_text(encoding="utf-8"))
+    ]  # fmt: skip
+    read = {
+        key for path in paths for key in re.findall(r"'([A-Za-z_]\w*)'", re.sub(r"var\([^)]*\).*", "", path))
+    }
+    assert len(read) > 20
+    assert read <= frozenset().union(*(topic.keys for topic in TOPICS.values()))
