@@ -1,0 +1,105 @@
+with merges as (
+    select * from {{ ref('int_patients__merges') }}
+),
+
+messages as (
+    select * from {{ ref('stg_hl7__messages') }}
+),
+
+segments as (
+    select * from {{ ref('stg_hl7__segments') }}
+),
+
+adt_events as (
+    select * from {{ ref('adt_events') }}
+),
+
+edges as (
+    select
+        prior_key as from_key,
+        surviving_key as to_key
+    from merges
+    where prior_key <> surviving_key
+),
+
+{{ transitive_closure('edges', 6) }},
+
+-- of a merge event, each MRG that names no patient or stands under a PID that names none
+incomplete as (
+    select
+        segments.message_sha256,
+        segments.segment_number,
+        'incomplete' as issue
+    from segments
+    inner join messages on segments.message_sha256 = messages.message_sha256
+    inner join adt_events
+        on messages.trigger_event = adt_events.trigger_event
+        and adt_events.patient_effect = 'merge'
+    left join merges
+        on segments.message_sha256 = merges.message_sha256
+        and segments.segment_number = merges.segment_number
+    where messages.message_type = 'ADT'
+        and segments.segment_id = 'MRG'
+        and merges.message_sha256 is null
+),
+
+self_merges as (
+    select
+        message_sha256,
+        segment_number,
+        'self_merge' as issue
+    from merges
+    where prior_key = surviving_key
+),
+
+loops as (
+    select
+        merges.message_sha256,
+        merges.segment_number,
+        'loop' as issue
+    from merges
+    inner join closure
+        on merges.surviving_key = closure.from_key
+        and merges.prior_key = closure.to_key
+    where merges.prior_key <> merges.surviving_key
+),
+
+targets as (
+    select
+        prior_key,
+        count(distinct surviving_key) as target_count
+    from merges
+    where prior_key <> surviving_key
+    group by prior_key
+),
+
+conflicts as (
+    select
+        merges.message_sha256,
+        merges.segment_number,
+        'conflict' as issue
+    from merges
+    inner join targets on merges.prior_key = targets.prior_key
+    where merges.prior_key <> merges.surviving_key
+        and targets.target_count > 1
+),
+
+issues as (
+    select * from incomplete
+    union all
+    select * from self_merges
+    union all
+    select * from loops
+    union all
+    select * from conflicts
+)
+
+select
+    issues.message_sha256,
+    issues.segment_number,
+    issues.issue,
+    messages.facility_id,
+    messages.trigger_event,
+    messages.message_at
+from issues
+inner join messages on issues.message_sha256 = messages.message_sha256

@@ -1,0 +1,34 @@
+with segments as (
+    select * from {{ ref('stg_hl7__segments') }}
+),
+
+final as (
+    select
+        message_sha256,
+        segment_number,
+        pid_number,
+        orc_number,
+        obr_number,
+        upper({{ hl7_code('OBX-2') }}) as value_type,
+        {{ hl7_code('OBX-3.1') }} as code,
+        {{ hl7_code('OBX-3.2') }} as code_text,
+        {{ hl7_code('OBX-3.3') }} as code_system,
+        {{ hl7_code('OBX-3.4') }} as alternate_code,
+        {{ hl7_code('OBX-3.6') }} as alternate_code_system,
+        {{ hl7_code('OBX-4') }} as sub_id,
+        nullif({{ hl7('OBX-5.1') }}, '""') as value_1,
+        nullif({{ hl7('OBX-5.2') }}, '""') as value_2,
+        nullif({{ hl7('OBX-5.3') }}, '""') as value_3,
+        nullif({{ hl7('OBX-5.4') }}, '""') as value_4,
+        {{ json_node('fields', ['5', 1]) }} is not null as has_more_values,
+        {{ json_node('fields', ['5']) }} as value_repetitions,
+        coalesce({{ hl7_code('OBX-6.1') }}, {{ hl7_code('OBX-6.2') }}) as unit,
+        {{ hl7_code('OBX-7') }} as reference_range,
+        {{ hl7_code('OBX-8') }} as abnormal_flag,
+        upper({{ hl7_code('OBX-11') }}) as status,
+        {{ hl7_code('OBX-14') }} as observed_at_text
+    from segments
+    where segment_id = 'OBX'
+)
+
+select * from final
