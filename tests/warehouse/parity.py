@@ -1,12 +1,11 @@
 """Compares the marts of two warehouses row for row."""
 
 import math
-from collections.abc import Iterable
 from decimal import Decimal
+from typing import NamedTuple
 
 from tests.conftest import Warehouse
 
-MART_SCHEMAS = ("core", "monitoring", "vitals", "operations")
 # Columns that tell of the load itself and so differ from warehouse to warehouse, by name.
 EXCEPTED: frozenset[tuple[str, str]] = frozenset()
 FLOAT_TOLERANCE = 1e-9
@@ -20,42 +19,53 @@ _COLUMNS = """
 Row = tuple[object, ...]
 
 
-def marts(warehouse: Warehouse) -> dict[str, list[str]]:
-    """The columns of every mart, by its name."""
-    found: dict[str, list[str]] = {}
+class Mart(NamedTuple):
+    """A mart as it stands: its columns and its rows."""
+
+    columns: list[str]
+    rows: list[Row]
+
+
+def read_marts(warehouse: Warehouse) -> dict[str, Mart]:
+    """Every mart of a warehouse, by its name."""
+    columns: dict[str, list[str]] = {}
     for schema, table, column in warehouse.rows(_COLUMNS):
-        found.setdefault(f"{schema}.{table}", []).append(str(column))
+        if (f"{schema}.{table}", column) not in EXCEPTED:
+            columns.setdefault(f"{schema}.{table}", []).append(str(column))
+    return {
+        name: Mart(names, sorted(warehouse.rows(f"select {', '.join(names)} from {name}"), key=_order))
+        for name, names in columns.items()
+    }
+
+
+def differences(one: dict[str, Mart], other: dict[str, Mart]) -> dict[str, str]:
+    """What differs, by mart, in counts and column names; empty where both say the same."""
+    found = dict.fromkeys(one.keys() ^ other.keys(), "only in one")
+    for name in sorted(one.keys() & other.keys()):
+        mine, theirs = one[name], other[name]
+        if mine.columns != theirs.columns:
+            found[name] = "columns differ"
+        elif len(mine.rows) != len(theirs.rows):
+            found[name] = f"{len(mine.rows)} rows against {len(theirs.rows)}"
+        elif unequal := _unequal_columns(mine, theirs):
+            found[name] = f"values differ in {unequal}"
     return found
 
 
-def differences(one: Warehouse, other: Warehouse) -> dict[str, str]:
-    """What differs, by mart, in counts and positions; empty where the warehouses say the same."""
-    mine, theirs = marts(one), marts(other)
-    found = dict.fromkeys(mine.keys() ^ theirs.keys(), "only in one warehouse")
-    for name in sorted(mine.keys() & theirs.keys()):
-        if mine[name] != theirs[name]:
-            found[name] = "columns differ"
-            continue
-        columns = [column for column in mine[name] if (name, column) not in EXCEPTED]
-        left, right = (_sorted(warehouse, name, columns) for warehouse in (one, other))
-        if len(left) != len(right):
-            found[name] = f"{len(left)} rows against {len(right)}"
-            continue
-        unequal = {
+def _unequal_columns(one: Mart, other: Mart) -> list[str]:
+    return sorted(
+        {
             column
-            for pair in zip(left, right, strict=True)
-            for column, a, b in zip(columns, *pair, strict=True)
+            for pair in zip(one.rows, other.rows, strict=True)
+            for column, a, b in zip(one.columns, *pair, strict=True)
             if not _equal(a, b)
         }
-        if unequal:
-            found[name] = f"values differ in {sorted(unequal)}"
-    return found
+    )
 
 
-def _sorted(warehouse: Warehouse, name: str, columns: Iterable[str]) -> list[Row]:
-    rows = warehouse.rows(f"select {', '.join(columns)} from {name}")
-    # Floats come last in the order: their last digits must not decide which rows are held together.
-    return sorted(rows, key=lambda row: ([_key(v) for v in row if not isinstance(v, float)], len(row)))
+def _order(row: Row) -> list[tuple[str, str]]:
+    # Floats stay out of the order: their last digits must not decide which rows are held together.
+    return [_key(value) for value in row if not isinstance(value, float)]
 
 
 def _key(value: object) -> tuple[str, str]:

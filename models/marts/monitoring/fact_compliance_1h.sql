@@ -6,14 +6,14 @@ with readings as (
 held as (
     select
         *,
-        {{ seconds_between(
+        {{ microseconds_between(
             'measured_at',
             "least(
                 coalesce(next_measured_at, hour_at + interval '1 hour'),
                 measured_at + max_gap_minutes * interval '1 minute',
                 hour_at + interval '1 hour'
             )"
-        ) }} as held_seconds
+        ) }} as held_microseconds
     from readings
 ),
 
@@ -31,8 +31,8 @@ hours as (
         count(case when verdict = 'in_range' then 1 end) as readings_in_range,
         count(case when verdict = 'above' then 1 end) as readings_above,
         count(case when verdict = 'below' then 1 end) as readings_below,
-        sum(held_seconds) as held_seconds,
-        sum(case when verdict = 'in_range' then held_seconds else 0 end) as in_range_seconds,
+        sum(held_microseconds) as held_microseconds,
+        sum(case when verdict = 'in_range' then held_microseconds else 0 end) as in_range_microseconds,
         max(prescription_version_key) is not null as is_assessed
     from held
     group by device_id, patient_key, patient_id, metric_name, unit, prescription_id, hour_at
@@ -58,10 +58,18 @@ final as (
         cast(case when is_assessed then readings_in_range end as bigint) as readings_in_range,
         cast(case when is_assessed then readings_above end as bigint) as readings_above,
         cast(case when is_assessed then readings_below end as bigint) as readings_below,
-        cast(case when is_assessed then 100.0 * readings_in_range / readings_total end as double precision) as compliance_pct,
-        cast(held_seconds as double precision) as held_seconds,
-        cast(case when is_assessed then in_range_seconds end as double precision) as in_range_seconds,
-        cast(case when is_assessed then 100.0 * in_range_seconds / held_seconds end as double precision) as compliance_time_pct
+        cast(
+            case when is_assessed then 100 * cast(readings_in_range as double precision) / readings_total end
+            as double precision
+        ) as compliance_pct,
+        cast(held_microseconds as double precision) / 1000000 as held_seconds,
+        cast(case when is_assessed then in_range_microseconds end as double precision) / 1000000 as in_range_seconds,
+        cast(
+            case
+                when is_assessed
+                    then 100 * cast(in_range_microseconds as double precision) / cast(held_microseconds as double precision)
+            end as double precision
+        ) as compliance_time_pct
     from hours
 )
 

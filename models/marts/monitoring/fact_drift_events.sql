@@ -101,7 +101,8 @@ ended as (
             when coalesce(episodes.next_version_key, '') <> episodes.prescription_version_key then 'prescription_change'
             else 'in_range'
         end as end_reason,
-        {{ seconds_between('episodes.started_at', 'episodes.last_reading_at') }} / 60.0 as duration_minutes,
+        cast({{ microseconds_between('episodes.started_at', 'episodes.last_reading_at') }} as double precision)
+        / 60000000 as duration_minutes,
         case when episodes.peak_deviation > 0 then 'above' else 'below' end as direction
     from episodes
     cross join clock

@@ -24,7 +24,8 @@ hours as (
         hour_at as window_start,
         hour_at + interval '1 hour' as window_end,
         count(*) as reading_count,
-        avg(cast(metric_value as double precision)) as avg_value,
+        -- the sum of decimals is exact, so the mean does not hang on the order of the readings
+        cast(sum(metric_value) as double precision) / count(*) as avg_value,
         min(metric_value) as min_value,
         max(metric_value) as max_value,
         sum(metric_value) as sum_value,
@@ -67,7 +68,7 @@ final as (
         cast(duplicate_count as bigint) as duplicate_count,
         cast(late_count as bigint) as late_count,
         cast(expected_count as integer) as expected_count,
-        cast(100.0 * reading_count / expected_count as double precision) as coverage_pct
+        100 * cast(reading_count as double precision) / expected_count as coverage_pct
     from hours
 )
 
