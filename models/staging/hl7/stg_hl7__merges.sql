@@ -1,3 +1,5 @@
+{{ config(materialized='table') }}
+
 with segments as (
     select * from {{ ref('stg_hl7__segments') }}
 ),

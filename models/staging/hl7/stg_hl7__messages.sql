@@ -1,3 +1,5 @@
+{{ config(materialized='table') }}
+
 with records as (
     select * from {{ source('raw', 'hl7_messages') }}
 ),

@@ -1,3 +1,5 @@
+{{ config(materialized='table') }}
+
 {%- set sources = [('PID', 3), ('PID', 2), ('MRG', 1), ('MRG', 4)] -%}
 
 with messages as (
