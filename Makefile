@@ -73,11 +73,12 @@ format: setup $(LINT)/profiles.yml ## Mend what ruff and sqlfluff can mend
 
 .PHONY: docs
 docs: $(RUNTIME) $(DOCS)/profiles.yml ## Build the documentation site: lineage, models, columns
+	@rm -rf $(DOCS)/topics $(DOCS)/warehouse.duckdb
 	$(BIN)/cdw simulate --out $(DOCS)/topics --patients 2 --hours 2
 	$(DBT_FOR_DOCS) $(BIN)/cdw load --from $(DOCS)/topics
-	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet build
+	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet build --exclude-resource-type test --exclude-resource-type unit_test
 	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet docs generate --static
-	@echo "open target/static_index.html"
+	@echo "open $(CURDIR)/target/static_index.html"
 
 .PHONY: lock
 lock: $(TOOLS) ## Regenerate the lock files (delete one first to take newer versions)
