@@ -1,7 +1,7 @@
 {{ config(materialized='table') }}
 
 with records as (
-    select * from {{ source('raw', 'hl7_messages') }}
+    select * from {{ ref('stg_hl7__records') }}
 ),
 
 facility_time_zones as (
@@ -13,29 +13,27 @@ headers as (
         _topic_id,
         _partition,
         _offset,
-        -- only a time that Kafka set when the record came in tells when it came in
-        case when _timestamp_type = 'LogAppendTime' then _timestamp end as kafka_arrived_at,
-        _loaded_at,
-        {{ json_string('payload', ['meta', 'sha256']) }} as message_sha256,
-        {{ json_string('payload', ['meta', 'control_id']) }} as control_id,
-        {{ json_string('payload', ['meta', 'message_type']) }} as message_type,
-        {{ json_string('payload', ['meta', 'trigger_event']) }} as trigger_event,
-        {{ json_string('payload', ['meta', 'structure']) }} as message_structure,
-        {{ json_string('payload', ['meta', 'version']) }} as hl7_version,
-        {{ json_string('payload', ['meta', 'sending_application']) }} as sending_application,
-        {{ json_string('payload', ['meta', 'sending_facility']) }} as sending_facility,
-        {{ json_string('payload', ['meta', 'message_at']) }} as message_at_text,
-        -- MSH is the first segment by definition; a facility may be named by its OID alone
-        {{ json_string('payload', ['segments', 0, 'fields', '4', 0, '2']) }} as sending_facility_oid,
-        {{ json_string('payload', ['segments', 0, 'fields', '11', 0, '1']) }} as processing_id,
-        {{ json_string('payload', ['segments', 0, 'fields', '13', 0, '1']) }} as sequence_text,
+        kafka_arrived_at,
+        loaded_at,
+        {{ json_string('meta', ['sha256']) }} as message_sha256,
+        {{ json_string('meta', ['control_id']) }} as control_id,
+        {{ json_string('meta', ['message_type']) }} as message_type,
+        {{ json_string('meta', ['trigger_event']) }} as trigger_event,
+        {{ json_string('meta', ['structure']) }} as message_structure,
+        {{ json_string('meta', ['version']) }} as hl7_version,
+        {{ json_string('meta', ['sending_application']) }} as sending_application,
+        {{ json_string('meta', ['sending_facility']) }} as sending_facility,
+        {{ json_string('meta', ['message_at']) }} as message_at_text,
+        -- a facility may be named by its OID alone
+        {{ hl7('MSH-4.2') }} as sending_facility_oid,
+        {{ hl7('MSH-11.1') }} as processing_id,
+        {{ hl7('MSH-13.1') }} as sequence_text,
         -- before v2.3.1 a sender may name the event in EVN alone
         case
-            when {{ json_string('payload', ['segments', 1, 'id']) }} = 'EVN'
-                then {{ json_string('payload', ['segments', 1, 'fields', '1', 0, '1']) }}
+            when {{ json_string('second_segment', ['id']) }} = 'EVN'
+                then {{ json_string('second_segment', ['fields', '1', 0, '1']) }}
         end as event_code
     from records
-    where payload is not null
 ),
 
 cleaned as (
@@ -44,7 +42,7 @@ cleaned as (
         _partition,
         _offset,
         kafka_arrived_at,
-        coalesce(kafka_arrived_at, _loaded_at) as arrived_at,
+        coalesce(kafka_arrived_at, loaded_at) as arrived_at,
         message_sha256,
         {{ hl7_clean('control_id') }} as control_id,
         upper({{ hl7_clean('message_type') }}) as message_type,
