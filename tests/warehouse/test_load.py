@@ -273,6 +273,21 @@ def test_every_table_is_there_after_the_first_load(warehouse: Warehouse, source:
     assert warehouse.rows("select count(*) from raw.load_positions") == [(0,)]
 
 
+def test_a_topic_may_have_any_name(
+    warehouse: Warehouse, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "ward 100%s\\t'é"
+    project = source.parent / "project"
+    project.mkdir()
+    told = {"topics": {name: "raw.device_telemetry"}, "telemetry_fields": {"device_id": "Device"}}
+    profile = {"profile": "clinical_data_warehouse", "vars": told}
+    (project / "dbt_project.yml").write_text(json.dumps(profile), encoding="utf-8")
+    monkeypatch.setenv("CDW_PROJECT_DIR", str(project))
+    put(source, b'{"Device":"100%s"}', b'{"device":"D1"}', topic=name)
+    assert load_directory(source).rejects == {(name, "E_KEY_CASE"): 1}
+    assert warehouse.rows("select _topic, payload->>'Device' from raw.device_telemetry") == [(name, "100%s")]
+
+
 def a_batch(source: Path, first: int, previous: str | None) -> Batch:
     with TopicDirectory(source, load_topics(PROJECT)) as directory:
         partition = directory.files[0].partition
