@@ -52,8 +52,14 @@ lint-python: setup ## ruff (format and rules) and mypy
 	$(BIN)/mypy
 
 .PHONY: lint-sql
-lint-sql: setup $(LINT)/profiles.yml ## sqlfluff on models and singular tests
-	$(DBT_FOR_LINT) $(BIN)/sqlfluff lint --processes 2 --disable-progress-bar models tests/singular
+lint-sql: setup $(LINT)/sql ## sqlfluff on models and singular tests; only when one of their files has changed
+
+# It parses what the macros expand to, which is long and slow: once for each state of these files is enough.
+SQL := $(shell find models macros seeds tests/singular -type f) .sqlfluff dbt_project.yml requirements-dev.lock
+$(LINT)/sql: $(SQL) | $(TOOLS) $(LINT)/profiles.yml
+	! grep -rnE '.{121}' models --include='*.sql'
+	$(DBT_FOR_LINT) $(BIN)/sqlfluff lint --processes 0 --disable-progress-bar models tests/singular
+	@touch $@
 
 .PHONY: lint-dbt
 lint-dbt: setup $(LINT)/profiles.yml ## dbt parse, then dbt-bouncer on its manifest
@@ -69,7 +75,7 @@ lint-files: setup ## pre-commit's own configuration; no host in a lock file
 format: setup $(LINT)/profiles.yml ## Mend what ruff and sqlfluff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(DBT_FOR_LINT) $(BIN)/sqlfluff fix --processes 2 --disable-progress-bar models tests/singular
+	$(DBT_FOR_LINT) $(BIN)/sqlfluff fix --processes 0 --disable-progress-bar models tests/singular
 
 .PHONY: docs
 docs: $(RUNTIME) $(DOCS)/profiles.yml ## Build the documentation site: lineage, models, columns
