@@ -68,7 +68,7 @@ lint-dbt: setup $(LINT)/profiles.yml ## dbt parse, then dbt-bouncer on its manif
 
 .PHONY: lint-files
 lint-files: setup ## pre-commit's own configuration; no host in a lock file
-	$(BIN)/pre-commit validate-config
+	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 	! grep -nE '://|^ *-(-index-url|-extra-index-url|-find-links|-trusted-host|i|f) ' requirements*.lock
 
 .PHONY: format
