@@ -72,9 +72,10 @@ select
     observed_at,
     observed_at_precision,
     is_time_zone_assumed,
-    {% for column in value_columns %}
+    {% for column in value_columns if column != 'value_number' %}
     case when is_carried then coalesce({{ column }}, carried_{{ column }}) else {{ column }} end as {{ column }},
     {% endfor %}
+    cast(case when is_carried then carried_value_number else value_number end as numeric(18, 6)) as value_number,
     case when is_carried then coalesce(carried_has_several_values, has_several_values) else has_several_values end
         as has_several_values,
     status,

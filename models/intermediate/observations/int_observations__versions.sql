@@ -153,7 +153,7 @@ final as (
         is_time_zone_assumed,
         value_type,
         value_text,
-        value_number,
+        cast(value_number as numeric(18, 6)) as value_number,
         has_several_values,
         unit,
         reference_range,

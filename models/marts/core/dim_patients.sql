@@ -31,7 +31,7 @@ patients as (
 devices_of_patients as (
     select
         *,
-        case when is_registered then patient_key else reported_patient_key end as holder_key
+        coalesce(patient_key, reported_patient_key) as holder_key
     from devices
 ),
 
@@ -42,8 +42,8 @@ ranked_devices as (
         row_number() over (
             partition by holder_key
             order by
-                case when is_registered then 0 else 1 end,
-                updated_at desc nulls last,
+                case when patient_key is not null then 0 else 1 end,
+                case when patient_key is not null then updated_at end desc nulls last,
                 last_reading_at desc nulls last,
                 {{ text_order('device_id') }}
         ) as device_rank
