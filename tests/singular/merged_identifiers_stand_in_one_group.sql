@@ -1,6 +1,6 @@
 -- Each row returned is a merge, or an identifier that belongs to another, whose two ends landed in different
 -- groups: a chain longer than the 64 steps that int_patients__groups follows.
-with merges as (
+with merge_events as (
     select * from {{ ref('int_patients__merges') }}
 ),
 
@@ -18,7 +18,7 @@ edges as (
         message_sha256,
         prior_key as from_key,
         surviving_key as to_key
-    from merges
+    from merge_events
     union all
     select
         message_sha256,

@@ -108,7 +108,9 @@ final as (
             when keyed.visit_number is not null
                 then coalesce(visit_numbers.surviving_key, keyed.visit_key)
             when keyed.unnumbered_from is not null
-                then {{ hash_key(["'stay'", 'keyed.facility_id', 'keyed.patient_key', timestamp_text('keyed.unnumbered_from')]) }}
+                then {{ hash_key([
+                    "'stay'", 'keyed.facility_id', 'keyed.patient_key', timestamp_text('keyed.unnumbered_from'),
+                ]) }}
         end as encounter_key,
         keyed.facility_id,
         coalesce(visit_numbers.surviving_number, keyed.visit_number) as visit_number,

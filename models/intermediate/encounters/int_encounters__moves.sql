@@ -1,4 +1,4 @@
-with merges as (
+with merge_segments as (
     select * from {{ ref('stg_hl7__merges') }}
 ),
 
@@ -38,33 +38,36 @@ first_visits as (
 
 moves as (
     select
-        merges.message_sha256,
-        merges.segment_number,
+        merge_segments.message_sha256,
+        merge_segments.segment_number,
         messages.message_at,
         messages.sequence_number,
         adt_events.visit_effect,
-        case when adt_events.visit_effect in ('merge_account', 'move_account') then 'account' else 'visit' end as entity,
+        case
+            when adt_events.visit_effect in ('merge_account', 'move_account') then 'account'
+            else 'visit'
+        end as entity,
         messages.facility_id,
         identifiers.patient_key,
-        merges.prior_account_number,
-        merges.prior_visit_number,
+        merge_segments.prior_account_number,
+        merge_segments.prior_visit_number,
         hl7_patients.account_number,
         first_visits.visit_number
-    from merges
-    inner join messages on merges.message_sha256 = messages.message_sha256
+    from merge_segments
+    inner join messages on merge_segments.message_sha256 = messages.message_sha256
     inner join adt_events
         on messages.trigger_event = adt_events.trigger_event
         and adt_events.visit_effect is not null
     left join hl7_patients
-        on merges.message_sha256 = hl7_patients.message_sha256
-        and merges.pid_number = hl7_patients.segment_number
+        on merge_segments.message_sha256 = hl7_patients.message_sha256
+        and merge_segments.pid_number = hl7_patients.segment_number
     left join first_visits
-        on merges.message_sha256 = first_visits.message_sha256
-        and merges.pid_number = first_visits.pid_number
+        on merge_segments.message_sha256 = first_visits.message_sha256
+        and merge_segments.pid_number = first_visits.pid_number
         and first_visits.visit_position = 1
     left join identities
-        on merges.message_sha256 = identities.message_sha256
-        and merges.pid_number = identities.segment_number
+        on merge_segments.message_sha256 = identities.message_sha256
+        and merge_segments.pid_number = identities.segment_number
     left join identifiers on identities.identifier_key = identifiers.identifier_key
     where messages.message_type = 'ADT'
 ),

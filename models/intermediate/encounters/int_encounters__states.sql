@@ -101,7 +101,8 @@ states as (
         max(case when said.event_number = last_events.stated_admission_event then said.stated_admitted_at end)
             as stated_admitted_at,
         max(case when said.event_number = last_events.admission_event then said.event_at end) as admission_event_at,
-        max(case when said.event_number = last_events.discharge_event then said.said_discharged_at end) as discharged_at,
+        max(case when said.event_number = last_events.discharge_event then said.said_discharged_at end)
+            as discharged_at,
         max(
             case
                 when said.event_number = last_events.stated_admission_event and said.is_admission_zone_assumed then 1
@@ -114,7 +115,8 @@ states as (
         ) = 1 as is_time_zone_assumed,
         max(
             case
-                when said.event_number = last_events.begin_event and said.encounter_effect = 'cancel_admit' then 1 else 0
+                when said.event_number = last_events.begin_event and said.encounter_effect = 'cancel_admit' then 1
+                else 0
             end
         ) = 1 as is_cancelled,
         max(case when said.event_number = last_events.account_event then said.account_key end) as account_key

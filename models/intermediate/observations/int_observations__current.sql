@@ -8,7 +8,8 @@ with versions as (
 last_words as (
     select
         *,
-        max(case when effect = 'final' then version_number else 0 end) over (partition by observation_key) as final_version,
+        max(case when effect = 'final' then version_number else 0 end) over (partition by observation_key)
+            as final_version,
         max(case when effect = 'preliminary' then version_number else 0 end) over (partition by observation_key)
             as preliminary_version,
         max(case when effect = 'remove' then version_number else 0 end) over (partition by observation_key)
@@ -44,10 +45,11 @@ carried as (
     select
         *,
         status = 'U' and value_text is null as is_carried,
-        lag(has_several_values) over (partition by observation_key order by version_number) as carried_has_several_values,
         {% for column in value_columns %}
-        lag({{ column }}) over (partition by observation_key order by version_number) as carried_{{ column }}{% if not loop.last %},{% endif %}
+        lag({{ column }}) over (partition by observation_key order by version_number) as carried_{{ column }},
         {% endfor %}
+        lag(has_several_values) over (partition by observation_key order by version_number)
+            as carried_has_several_values
     from valued
     where version_number in (standing_version, valued_version)
 )

@@ -43,7 +43,8 @@ texts as (
 measured as (
     select
         *,
-        sum({{ byte_length("coalesce(value_text, '')") }} + 1) over (partition by message_sha256, segment_number) as total_bytes
+        sum({{ byte_length("coalesce(value_text, '')") }} + 1) over (partition by message_sha256, segment_number)
+            as total_bytes
     from texts
     where is_value
 )

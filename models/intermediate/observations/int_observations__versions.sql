@@ -90,7 +90,9 @@ typed as (
             when has_several_values then repeated_value_text
             when value_type in ('CE', 'CF', 'CNE', 'CWE') then coalesce(value_2, value_1)
             when value_type = 'SN'
-                then nullif(coalesce(value_1, '') || coalesce(value_2, '') || coalesce(value_3, '') || coalesce(value_4, ''), '')
+                then nullif(
+                    coalesce(value_1, '') || coalesce(value_2, '') || coalesce(value_3, '') || coalesce(value_4, ''), ''
+                )
             -- the first component of an embedded document says where it comes from, not what was found
             when value_type = 'ED' then null
             else value_1

@@ -94,14 +94,14 @@ decided as (
     select
         patient_key,
         position_from_last,
-        event_at,
         {% for attribute in attributes %}
         first_value({{ attribute }}) over (
             partition by patient_key
             order by case when {{ attribute }} is null then 1 else 0 end, position_from_last
             rows between unbounded preceding and unbounded following
-        ) as {{ attribute }}{% if not loop.last %},{% endif %}
+        ) as {{ attribute }},
         {% endfor %}
+        event_at
     from numbered
 )
 

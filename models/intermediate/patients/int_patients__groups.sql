@@ -2,7 +2,7 @@ with identities as (
     select * from {{ ref('int_patients__identities') }}
 ),
 
-merges as (
+merge_events as (
     select * from {{ ref('int_patients__merges') }}
 ),
 
@@ -30,10 +30,10 @@ head_claims as (
 ),
 
 edges as (
-    select prior_key as from_key, surviving_key as to_key from merges
+    select prior_key as from_key, surviving_key as to_key from merge_events
     where prior_key <> surviving_key
     union
-    select surviving_key as from_key, prior_key as to_key from merges
+    select surviving_key as from_key, prior_key as to_key from merge_events
     where prior_key <> surviving_key
     union
     select identifier_key as from_key, owner_key as to_key from head_claims
@@ -55,17 +55,25 @@ members as (
 group_merges as (
     select
         members.group_key,
-        merges.surviving_key,
+        merge_events.surviving_key,
         row_number() over (
             partition by members.group_key
             order by
-                merges.message_at desc nulls last,
-                {{ text_order('merges.message_sha256') }} desc,
-                merges.segment_number desc
+                merge_events.message_at desc nulls last,
+                {{ text_order('merge_events.message_sha256') }} desc,
+                merge_events.segment_number desc
         ) as position_from_last
-    from merges
-    inner join members on merges.surviving_key = members.identifier_key
-    where merges.prior_key <> merges.surviving_key
+    from merge_events
+    inner join members on merge_events.surviving_key = members.identifier_key
+    where merge_events.prior_key <> merge_events.surviving_key
+),
+
+first_sightings as (
+    select
+        identifier_key,
+        min(first_seen_at) as first_seen_at
+    from sightings
+    group by identifier_key
 ),
 
 -- without a merge: the identifier beside which the others stand, not one that stands beside another
@@ -82,11 +90,7 @@ group_members as (
         ) as seniority
     from members
     left join head_claims on members.identifier_key = head_claims.identifier_key
-    left join (
-        select identifier_key, min(first_seen_at) as first_seen_at
-        from sightings
-        group by identifier_key
-    ) as first_sightings on members.identifier_key = first_sightings.identifier_key
+    left join first_sightings on members.identifier_key = first_sightings.identifier_key
 ),
 
 final as (

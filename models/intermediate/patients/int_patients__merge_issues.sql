@@ -1,4 +1,4 @@
-with merges as (
+with merge_events as (
     select * from {{ ref('int_patients__merges') }}
 ),
 
@@ -18,7 +18,7 @@ edges as (
     select
         prior_key as from_key,
         surviving_key as to_key
-    from merges
+    from merge_events
     where prior_key <> surviving_key
 ),
 
@@ -35,12 +35,12 @@ incomplete as (
     inner join adt_events
         on messages.trigger_event = adt_events.trigger_event
         and adt_events.patient_effect = 'merge'
-    left join merges
-        on segments.message_sha256 = merges.message_sha256
-        and segments.segment_number = merges.segment_number
+    left join merge_events
+        on segments.message_sha256 = merge_events.message_sha256
+        and segments.segment_number = merge_events.segment_number
     where messages.message_type = 'ADT'
         and segments.segment_id = 'MRG'
-        and merges.message_sha256 is null
+        and merge_events.message_sha256 is null
 ),
 
 self_merges as (
@@ -48,39 +48,39 @@ self_merges as (
         message_sha256,
         segment_number,
         'self_merge' as issue
-    from merges
+    from merge_events
     where prior_key = surviving_key
 ),
 
 loops as (
     select
-        merges.message_sha256,
-        merges.segment_number,
+        merge_events.message_sha256,
+        merge_events.segment_number,
         'loop' as issue
-    from merges
+    from merge_events
     inner join closure
-        on merges.surviving_key = closure.from_key
-        and merges.prior_key = closure.to_key
-    where merges.prior_key <> merges.surviving_key
+        on merge_events.surviving_key = closure.from_key
+        and merge_events.prior_key = closure.to_key
+    where merge_events.prior_key <> merge_events.surviving_key
 ),
 
 targets as (
     select
         prior_key,
         count(distinct surviving_key) as target_count
-    from merges
+    from merge_events
     where prior_key <> surviving_key
     group by prior_key
 ),
 
 conflicts as (
     select
-        merges.message_sha256,
-        merges.segment_number,
+        merge_events.message_sha256,
+        merge_events.segment_number,
         'conflict' as issue
-    from merges
-    inner join targets on merges.prior_key = targets.prior_key
-    where merges.prior_key <> merges.surviving_key
+    from merge_events
+    inner join targets on merge_events.prior_key = targets.prior_key
+    where merge_events.prior_key <> merge_events.surviving_key
         and targets.target_count > 1
 ),
 

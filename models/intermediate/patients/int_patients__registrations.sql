@@ -9,7 +9,11 @@ row_states as (
         row_number() over (
             partition by row_id
             order by
-                changed_at desc, log_sequence desc nulls last, {{ text_order('_topic_id') }} desc, _partition desc, _offset desc
+                changed_at desc,
+                log_sequence desc nulls last,
+                {{ text_order('_topic_id') }} desc,
+                _partition desc,
+                _offset desc
         ) as position_from_last
     from records
     where row_id is not null

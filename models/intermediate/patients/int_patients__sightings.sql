@@ -22,6 +22,14 @@ telemetry as (
     select * from {{ ref('int_telemetry__records') }}
 ),
 
+ehr_rows as (
+    select patient_id, changed_at from ehr_patients
+    union all
+    select patient_id, changed_at from ehr_devices
+    union all
+    select patient_id, changed_at from ehr_prescriptions
+),
+
 seen as (
     select
         'hl7' as source,
@@ -39,13 +47,7 @@ seen as (
         ehr_rows.patient_id as identifier,
         min(ehr_rows.changed_at) as first_seen_at,
         max(ehr_rows.changed_at) as last_seen_at
-    from (
-        select patient_id, changed_at from ehr_patients
-        union all
-        select patient_id, changed_at from ehr_devices
-        union all
-        select patient_id, changed_at from ehr_prescriptions
-    ) as ehr_rows
+    from ehr_rows
     where ehr_rows.patient_id is not null
     group by ehr_rows.patient_id
     union all

@@ -54,7 +54,8 @@ hours as (
 
 final as (
     select
-        cast({{ hash_key(['patient_key', 'vital_name', timestamp_text('window_start')]) }} as varchar(65535)) as vital_window_key,
+        cast({{ hash_key(['patient_key', 'vital_name', timestamp_text('window_start')]) }} as varchar(65535))
+            as vital_window_key,
         cast(patient_key as varchar(65535)) as patient_key,
         cast(patient_id as varchar(65535)) as patient_id,
         cast(facility_id as varchar(65535)) as facility_id,

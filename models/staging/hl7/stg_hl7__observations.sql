@@ -23,7 +23,8 @@ final as (
         nullif({{ hl7('OBX-5.3') }}, '""') as value_3,
         nullif({{ hl7('OBX-5.4') }}, '""') as value_4,
         {{ json_node('fields', ['5', 1]) }} is not null as has_more_values,
-        case when {{ json_node('fields', ['5', 1]) }} is not null then {{ json_node('fields', ['5']) }} end as value_repetitions,
+        case when {{ json_node('fields', ['5', 1]) }} is not null then {{ json_node('fields', ['5']) }} end
+            as value_repetitions,
         coalesce({{ hl7_code('OBX-6.1') }}, {{ hl7_code('OBX-6.2') }}) as unit,
         {{ hl7_code('OBX-7') }} as reference_range,
         {{ hl7_code('OBX-8') }} as abnormal_flag,
