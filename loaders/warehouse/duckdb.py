@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -59,14 +58,7 @@ class DuckdbWarehouse(SqlWarehouse):
         """The warehouse in words for messages."""
         return self._target.where
 
-    def __enter__(self) -> Self:
-        """Nothing to do: the file is open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file, so that others can open it."""
+    def _close(self) -> None:
         self._connection.close()
 
     def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:

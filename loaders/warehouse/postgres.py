@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from types import TracebackType
-from typing import ClassVar, Self, cast
+from typing import ClassVar, cast
 
 import psycopg
 
@@ -69,14 +68,7 @@ class PostgresWarehouse(SqlWarehouse):
         """The warehouse in words for messages."""
         return self._target.where
 
-    def __enter__(self) -> Self:
-        """Nothing to do: the connection is open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connection."""
+    def _close(self) -> None:
         self._connection.close()
 
     def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:

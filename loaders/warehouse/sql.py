@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from hashlib import sha256
-from typing import ClassVar
+from types import TracebackType
+from typing import ClassVar, Self
 
 from loaders.errors import CdwError
 from loaders.topics import Topic
@@ -38,6 +39,10 @@ class SqlWarehouse(ABC):
         """The warehouse in words for messages."""
 
     @abstractmethod
+    def _close(self) -> None:
+        """Let go of the file or the connection."""
+
+    @abstractmethod
     def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
         """Run one statement and return its rows."""
 
@@ -54,6 +59,16 @@ class SqlWarehouse(ABC):
 
     def _after_layout(self) -> None:  # noqa: B027 - most warehouses need nothing
         """Run last in the transaction that creates the layout."""
+
+    def __enter__(self) -> Self:
+        """Nothing to do: it is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it, so that others can open it."""
+        self._close()
 
     def rows(self, sql: str) -> list[Row]:
         """The result of a query of ours, which holds no value from a record."""
