@@ -83,7 +83,7 @@ def test_each_bad_record_is_refused_alone(tmp_path: Path, profiles_dir: Path, wa
         "select reason, _offset, bytes from raw_restricted.rejected_records order by _offset"
     )
     refused = [(reason, 2 * n + 1, bad) for n, (gate, reason, bad) in enumerate(BAD) if gate == "transport"]
-    assert [(reason, offset, bytes(value)) for reason, offset, value in offsets] == refused  # type: ignore[call-overload]
+    assert [(reason, offset, bytes(value)) for reason, offset, value in offsets] == refused
 
     readings = warehouse.rows("select sum(reading_count) from monitoring.fact_telemetry_1h")
-    assert [int(str(count)) for (count,) in readings] == [len(BAD) + 1]
+    assert readings == [(len(BAD) + 1,)]
