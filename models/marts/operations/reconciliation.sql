@@ -6,8 +6,13 @@ batches as (
     select * from {{ source('raw', 'load_batches') }}
 ),
 
+-- by name: the role that builds may not read the rest
 rejected_records as (
-    select * from {{ source('raw_restricted', 'rejected_records') }}
+    select
+        _topic,
+        _topic_id,
+        _partition
+    from {{ source('raw_restricted', 'rejected_records') }}
 ),
 
 -- what offsets say went in; never the loader's own sum, so that a lost row shows

@@ -1,5 +1,9 @@
+-- by name: the role that builds may not read the rest
 with rejected_records as (
-    select * from {{ source('raw_restricted', 'rejected_records') }}
+    select
+        _topic,
+        reason
+    from {{ source('raw_restricted', 'rejected_records') }}
 ),
 
 hl7_rejects as (
