@@ -21,7 +21,10 @@ fields as (
         row_id,
         log_position,
         parameter_position,
-        case when {{ json_kind('parameter') }} = 'object' then {{ has_repeated_key('parameter') }} else true end as is_malformed,
+        case
+            when {{ json_kind('parameter') }} = 'object' then {{ has_repeated_key('parameter') }}
+            else true
+        end as is_malformed,
         {{ json_string('parameter', ['parameter_name']) }} as metric_name,
         {{ json_text('parameter', ['parameter_value']) }} as prescribed_value_text,
         {{ json_text('parameter', ['parameter_tolerance']) }} as tolerance_text

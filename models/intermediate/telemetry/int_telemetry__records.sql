@@ -67,7 +67,9 @@ ranked as (
                 _offset desc
         ) as record_rank,
         count(*) over (
-            partition by device_id, metric_name, stored_unit, measured_at, case when reject_reason is null then 0 else 1 end
+            partition by
+                device_id, metric_name, stored_unit, measured_at,
+                case when reject_reason is null then 0 else 1 end
         ) as record_count
     from judged
 ),

@@ -48,7 +48,9 @@ final as (
         cast(registrations.model_type as varchar(65535)) as device_model,
         cast(registrations.manufacturer as varchar(65535)) as manufacturer,
         cast(registrations.serial_number as varchar(65535)) as device_serial_number,
-        cast(coalesce(heard.reported_software_version, registrations.software_version) as varchar(65535)) as software_version,
+        cast(
+            coalesce(heard.reported_software_version, registrations.software_version) as varchar(65535)
+        ) as software_version,
         cast(registrations.pressure_setting as numeric(18, 6)) as device_pressure,
         cast(registrations.flow_rate_setting as numeric(18, 6)) as device_flow_rate,
         cast(registrations.flow_level as numeric(18, 6)) as device_flow_level,

@@ -69,23 +69,21 @@ winners as (
 beside_previous as (
     select
         *,
-        case
-            when lag(segment_to) over (
-                partition by patient_key, device_id, metric_name order by segment_from
-            ) = segment_from
-            and lag(setting_key) over (
-                partition by patient_key, device_id, metric_name order by segment_from
-            ) = setting_key
-                then 0
-            else 1
-        end as starts_version
+        lag(segment_to) over (
+            partition by patient_key, device_id, metric_name order by segment_from
+        ) as previous_to,
+        lag(setting_key) over (
+            partition by patient_key, device_id, metric_name order by segment_from
+        ) as previous_setting_key
     from winners
 ),
 
 numbered as (
     select
         *,
-        sum(starts_version) over (
+        sum(
+            case when previous_to = segment_from and previous_setting_key = setting_key then 0 else 1 end
+        ) over (
             partition by patient_key, device_id, metric_name order by segment_from
             rows between unbounded preceding and current row
         ) as version_number

@@ -67,7 +67,8 @@ final as (
         cast(
             case
                 when is_assessed
-                    then 100 * cast(in_range_microseconds as double precision) / cast(held_microseconds as double precision)
+                    then 100 * cast(in_range_microseconds as double precision)
+                        / cast(held_microseconds as double precision)
             end as double precision
         ) as compliance_time_pct
     from hours

@@ -20,7 +20,9 @@ fields as (
         {{ json_text('envelope', ['op']) }} as operation,
         {{ json_text('envelope', ['source', 'ts_ms']) }} as changed_at_text,
         {{ json_text('envelope', ['source', 'lsn']) }} as log_sequence_text,
-        coalesce({{ json_string('envelope', ['after', 'id']) }}, {{ json_string('envelope', ['before', 'id']) }}) as row_id,
+        coalesce(
+            {{ json_string('envelope', ['after', 'id']) }}, {{ json_string('envelope', ['before', 'id']) }}
+        ) as row_id,
         {{ json_string('envelope', ['after', 'device_id']) }} as device_id,
         {{ json_string('envelope', ['after', 'patient_id']) }} as patient_id,
         {{ json_string('envelope', ['after', 'model_type']) }} as model_type,
