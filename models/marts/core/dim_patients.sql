@@ -42,7 +42,6 @@ ranked_devices as (
         row_number() over (
             partition by holder_key
             order by
-                case when patient_key is not null then 0 else 1 end,
                 case when patient_key is not null then updated_at end desc nulls last,
                 last_reading_at desc nulls last,
                 {{ text_order('device_id') }}
