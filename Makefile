@@ -86,12 +86,15 @@ docs: $(RUNTIME) $(DOCS)/profiles.yml ## Build the documentation site: lineage, 
 	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet docs generate --static
 	@echo "open $(CURDIR)/target/static_index.html"
 
-.PHONY: lock
-lock: $(TOOLS) ## Regenerate the lock files (delete one first to take newer versions)
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+.PHONY: lock upgrade
+lock: $(UV) ## Regenerate the lock files after a change of pyproject.toml, versions kept where they still fit
+upgrade: $(UV) ## Regenerate the lock files with the newest versions that pyproject.toml allows
+upgrade: COMPILE += --upgrade
+lock upgrade:
 	$(COMPILE) --group uv --output-file requirements-uv.lock
 	$(COMPILE) pyproject.toml --group build --group dev --output-file requirements-dev.lock
 	$(COMPILE) pyproject.toml --group build --constraints requirements-dev.lock --output-file requirements.lock
-COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .PHONY: clean
 clean: ## Remove what can be made again: .venv, caches, dbt's target (no warehouse, no topics)
