@@ -76,7 +76,8 @@ numerals as (
             when value_type is null or value_type in ('NM', 'ST') then trim(value_1)
             when value_type = 'SN' and coalesce(trim(value_1), '=') in ('', '=') and coalesce(value_3, value_4) is null
                 then trim(value_2)
-        end as number_text
+        end as number_text,
+        coalesce(value_1, '') || coalesce(value_2, '') || coalesce(value_3, '') || coalesce(value_4, '') as number_parts
     from joined
 ),
 
@@ -89,10 +90,7 @@ typed as (
         case
             when has_several_values then repeated_value_text
             when value_type in ('CE', 'CF', 'CNE', 'CWE') then coalesce(value_2, value_1)
-            when value_type = 'SN'
-                then nullif(
-                    coalesce(value_1, '') || coalesce(value_2, '') || coalesce(value_3, '') || coalesce(value_4, ''), ''
-                )
+            when value_type = 'SN' then nullif(number_parts, '')
             -- the first component of an embedded document says where it comes from, not what was found
             when value_type = 'ED' then null
             else value_1
