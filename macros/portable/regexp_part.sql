@@ -11,5 +11,5 @@
 {%- endmacro %}
 
 {% macro redshift__regexp_part(text, pattern) -%}
-    nullif(regexp_substr({{ text }}, '{{ pattern }}'), '')
+    nullif(regexp_substr({{ text }}, '{{ pattern | replace('\\', '\\\\') }}'), '')
 {%- endmacro %}
