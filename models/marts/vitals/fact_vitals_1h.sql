@@ -43,7 +43,8 @@ hours as (
         window_start,
         max(case when position_from_last = 1 then facility_id end) as facility_id,
         count(*) as reading_count,
-        avg(cast(value_number as double precision)) as avg_value,
+        -- the sum of decimals is exact, so the mean does not hang on the order of the values
+        cast(sum(value_number) as double precision) / count(*) as avg_value,
         min(value_number) as min_value,
         max(value_number) as max_value,
         max(case when position_from_first = 1 then value_number end) as first_value,
