@@ -14,8 +14,20 @@ telemetry_rejects as (
     select * from {{ ref('int_telemetry__rejects') }}
 ),
 
+message_rejects as (
+    select * from {{ ref('int_messages__rejects') }}
+),
+
+encounter_rejects as (
+    select * from {{ ref('int_encounters__rejects') }}
+),
+
 observation_rejects as (
     select * from {{ ref('int_observations__rejects') }}
+),
+
+ehr_rejects as (
+    select * from {{ ref('int_ehr__rejects') }}
 ),
 
 prescription_rejects as (
@@ -37,7 +49,7 @@ refused_by_loader as (
 refused_by_decoder as (
     select
         'decoder' as gate,
-        'hl7.messages' as topic,
+        {{ topic_of('raw.hl7_messages') }} as topic,
         reason,
         count(*) as record_count
     from hl7_rejects
@@ -45,30 +57,35 @@ refused_by_decoder as (
 ),
 
 -- what was received and read, but is no fact
+no_facts as (
+    select {{ topic_of('raw.device_telemetry') }} as topic, reject_reason from telemetry_rejects
+    union all
+    select {{ topic_of('raw.hl7_messages') }} as topic, reject_reason from message_rejects
+    union all
+    select {{ topic_of('raw.hl7_messages') }} as topic, reject_reason from encounter_rejects
+    union all
+    select {{ topic_of('raw.hl7_messages') }} as topic, reject_reason from observation_rejects
+    union all
+    select {{ topic_of('raw.healthcare_public_patients') }} as topic, reject_reason from ehr_rejects
+    where ehr_table = 'patients'
+    union all
+    select {{ topic_of('raw.healthcare_public_devices') }} as topic, reject_reason from ehr_rejects
+    where ehr_table = 'devices'
+    union all
+    select {{ topic_of('raw.healthcare_public_prescriptions') }} as topic, reject_reason from ehr_rejects
+    where ehr_table = 'prescriptions'
+    union all
+    select {{ topic_of('raw.healthcare_public_prescriptions') }} as topic, reject_reason from prescription_rejects
+),
+
 refused_by_models as (
     select
         'meaning' as gate,
-        'device.telemetry' as topic,
+        topic,
         reject_reason as reason,
         count(*) as record_count
-    from telemetry_rejects
-    group by reject_reason
-    union all
-    select
-        'meaning' as gate,
-        'hl7.messages' as topic,
-        reject_reason as reason,
-        count(*) as record_count
-    from observation_rejects
-    group by reject_reason
-    union all
-    select
-        'meaning' as gate,
-        'healthcare.public.prescriptions' as topic,
-        reject_reason as reason,
-        count(*) as record_count
-    from prescription_rejects
-    group by reject_reason
+    from no_facts
+    group by topic, reject_reason
 ),
 
 gates as (
