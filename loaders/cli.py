@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,4 +191,14 @@ def main() -> None:
         app()
     except CdwError as error:
         sys.stderr.write(f"cdw: {error}\n")
+        sys.exit(1)
+    except Exception as error:
+        # Not its own words: an exception may quote the record it met.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}, in {place.name}"
+        sys.stderr.write(
+            f"cdw: a defect of cdw itself ({type(error).__name__})\n"
+            f"  where: {where}\n"
+            "  to do: report it with these lines; what was committed before is kept\n"
+        )
         sys.exit(1)
