@@ -1,6 +1,7 @@
 """A small hospital in topic directories and warehouses, for tests that need the whole way."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,12 @@ class Runner:
 
     def dbt(self, *arguments: str) -> str:
         return self.check("dbt", "--no-use-colors", *arguments)
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """The dbt project without its Python, to be changed."""
+    ignored = shutil.ignore_patterns(".*", "*.py", "target", "logs", "demo", "topics", "*.duckdb*")
+    return Path(shutil.copytree(PROJECT, folder, ignore=ignored))
 
 
 def make_topics(runner: Runner, topics: Path, *hl7_files: Path) -> Path:

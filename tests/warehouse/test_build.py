@@ -1,13 +1,11 @@
 """The whole way on both warehouses: load, build twice, compare, and lose something to see it noticed."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.warehouse.conftest import Built, Hospital
-from tests.warehouse.hospital import Runner
+from tests.warehouse.hospital import Runner, copy_of_the_project
 from tests.warehouse.parity import differences, read_marts
 
 EXPECTED_MARTS = {
@@ -44,9 +42,7 @@ def test_marts_are_identical_on_both_warehouses(hospital: Hospital) -> None:
 
 
 def test_a_model_changed_on_one_side_only_is_noticed(hospital: Hospital, tmp_path: Path) -> None:
-    changed = tmp_path / "project"
-    ignored = shutil.ignore_patterns(".*", "tests", "loaders", "target", "logs", "demo", "*.duckdb*")
-    shutil.copytree(PROJECT, changed, ignore=ignored)
+    changed = copy_of_the_project(tmp_path / "project")
     model = changed / "models" / "marts" / "monitoring" / "fact_drift_events.sql"
     sql = model.read_text(encoding="utf-8")
     assert "measured_at > started_at" in sql

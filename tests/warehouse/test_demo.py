@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tests.conftest import PROJECT
-from tests.warehouse.hospital import Runner
+from tests.warehouse.hospital import Runner, copy_of_the_project
 
 _SECTION = re.compile(r"<!-- demo: begin .*? -->\n\n```text\n(.*?)```\n\n<!-- demo: end -->", re.DOTALL)
 
@@ -32,9 +32,11 @@ def test_demo_runs_again_in_its_own_directory_only(tmp_path: Path, profiles_dir:
     assert (taken / "precious.txt").exists()
 
 
-def test_demo_says_which_model_failed(tmp_path: Path, profiles_dir: Path) -> None:
-    runner = Runner(tmp_path, profiles_dir, {"DBT_PROFILES_DIR": str(profiles_dir)})
-    runner.env["CDW_DUCKDB_MEMORY"] = "1MB"
-    failed = runner.run("cdw", "demo", "--patients", "1", "--hours", "1")
+def test_demo_says_which_test_failed(tmp_path: Path, profiles_dir: Path) -> None:
+    project = copy_of_the_project(tmp_path / "project")
+    never = project / "tests" / "singular" / "never_passes.sql"
+    never.write_text("select 1 as one", encoding="utf-8")
+    failed = Runner(tmp_path, profiles_dir, {}, project).run("cdw", "demo", "--patients", "1", "--hours", "1")
     assert failed.returncode == 1
-    assert failed.stdout.count("cdw: ") == 1
+    assert "cdw: dbt build failed: never_passes (fail)\n" in failed.stdout
+    assert "Marts" not in failed.stdout
