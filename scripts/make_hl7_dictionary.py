@@ -69,7 +69,7 @@ def main(directory: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(
-                ["segment", "field", "component", "name", "datatype", "from_version", "to_version"]
+                ["element", "field", "component", "name", "datatype", "from_version", "to_version"]
             )
             writer.writerows(_seed(segments, datatypes))
 
@@ -242,43 +242,21 @@ def _at(history: History, version: int) -> str:
 
 def _seed(
     segments: dict[str, list[History]], datatypes: dict[str, list[History]]
-) -> Iterator[tuple[str, int, int, str, str, str, str]]:
-    """Give a row a field (component 0) or component, and a run of versions in which it is called the same."""
-    for segment in sorted(segments):
-        for field, history in enumerate(segments[segment], 1):
-            by_component: dict[int, list[tuple[str, str]]] = {}
-            for version in range(len(VERSIONS)):
-                name, datatype = _split(_at(history, version))
-                parts = datatypes.get(datatype, [])
-                by_component.setdefault(0, [("", "")] * version).append((name, datatype))
-                for component in range(1, len(parts) + 1):
-                    known = by_component.setdefault(component, [])
-                    known += [("", "")] * (version - len(known))
-                    known.append(_split(_at(parts[component - 1], version)))
-            for component in sorted(by_component):
-                known = by_component[component]
-                known += [("", "")] * (len(VERSIONS) - len(known))
-                since = 0
-                for version in range(1, len(VERSIONS) + 1):
-                    if version < len(VERSIONS) and known[version] == known[since]:
-                        continue
-                    name, datatype = known[since]
-                    if name:
-                        yield (
-                            segment,
-                            field,
-                            component,
-                            name,
-                            datatype,
-                            VERSIONS[since],
-                            VERSIONS[version - 1],
-                        )
-                    since = version
+) -> Iterator[tuple[str | int, ...]]:
+    """Give a row a field of a segment, a component of a data type, and a run of versions that name it alike.
 
-
-def _split(text: str) -> tuple[str, str]:
-    name, _, datatype = text.removesuffix("*").partition(" ")
-    return name, datatype
+    A field's component is 0, a component's field is 0: types are used by many fields, and some are called as
+    segments are.
+    """
+    for owners, is_segment in ((segments, True), (datatypes, False)):
+        for owner in sorted(owners):
+            for number, history in enumerate(owners[owner], 1):
+                place = (number, 0) if is_segment else (0, number)
+                runs = _history([_at(history, version).removesuffix("*") for version in range(len(VERSIONS))])
+                ends = [since - 1 for since, _ in runs[1:]] + [len(VERSIONS) - 1]
+                for (since, text), end in zip(runs, ends, strict=True):
+                    if text:
+                        yield owner, *place, *text.split(" "), VERSIONS[since], VERSIONS[end]
 
 
 if __name__ == "__main__":
