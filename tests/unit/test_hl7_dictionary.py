@@ -84,7 +84,11 @@ def _named(entry: dict[str, Any], **change: Any) -> dict[str, Any]:
         ("structures", lambda e: _named(e, name="ORU_R30"), "ORU_R30 is in 2.5"),
         ("events", lambda e: _named(e, events="ADT_A01"), "ADT_A01 needs no entry"),
         ("events", lambda e: _named(e, events="ADT_A07"), "ADT_A07 stands twice"),
-        ("events", lambda e: _named(e, structures=["ADT_A01", "ADT_A99"]), "ADT_A99 is in no version"),
+        (
+            "events",
+            lambda e: _named(e, events="ADT_X99", structures=["ADT_A01", "ADT_A99"]),
+            "ADT_A99 is in no version",
+        ),
     ],
 )
 def test_an_overlay_entry_that_does_nothing_is_refused(
