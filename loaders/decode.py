@@ -1,28 +1,31 @@
 """``cdw decode`` and ``cdw ingest``: reads files, has ``loaders.hl7`` decode them, writes what comes out."""
 
 import fcntl
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+import msgspec
 
 from loaders.errors import CdwError
-from loaders.hl7.charset import CHARSETS, DEFAULT_FALLBACK
+from loaders.hl7.decoder import Message
 from loaders.hl7.publish import publish_message, publish_reject
 from loaders.hl7.rejects import Reject
-from loaders.hl7.stream import Message, decode_stream
+from loaders.hl7.stream import Options, Place, decode_place, places
+from loaders.parallel import ordered_map
 from loaders.settings import load_settings
 
 STDIN = "-"
 MESSAGES, ORIGINALS, REJECTED = "hl7.messages", "hl7.originals", "hl7.rejected"
 
-_FALLBACK = "CDW_HL7_FALLBACK_CHARSET"
 _CHUNK_BYTES = 1 << 20
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_BATCH_BYTES = 1 << 18
+_to_json = msgspec.json.Encoder().encode
 
 
 @dataclass
@@ -37,13 +40,41 @@ class Counts:
         return f"{self.messages} messages decoded, {self.rejects} rejected"
 
 
-def decode_files(files: list[str], *, out: BinaryIO, rejects: Path | None = None) -> Counts:
+class Form(NamedTuple):
+    """How ``cdw decode`` writes a message."""
+
+    names: bool = False
+    """As nested long names instead of segments, fields and components by number."""
+    validate: bool = False
+    """With hl7apy's findings among the warnings."""
+
+
+_AS_RECORDS = Form()
+
+
+class _Decoded(NamedTuple):
+    """What a batch of places came to: lines of JSON."""
+
+    records: list[bytes]
+    rejects: list[tuple[Reject, bytes]]
+
+
+def decode_files(
+    files: list[str],
+    *,
+    out: BinaryIO,
+    rejects: Path | None = None,
+    form: Form = _AS_RECORDS,
+    workers: int = 1,
+) -> Counts:
     """Write a record a line to ``out`` and a reject a line to the file ``rejects``, if one is named.
 
     Args:
         files: names of files, or "-" for standard input.
         out: takes the records, in the order of the input.
         rejects: is made anew, readable by its owner alone.
+        form: how records are written.
+        workers: processes that decode side by side; the order stays.
 
     Raises:
         CdwError: a file cannot be read, or what comes out not be written.
@@ -52,15 +83,14 @@ def decode_files(files: list[str], *, out: BinaryIO, rejects: Path | None = None
     counts = Counts()
     try:
         with _open_rejects(rejects, files) if rejects else nullcontext() as reject_file:
-            for result in _decode(files):
-                if isinstance(result, Message):
-                    counts.messages += 1
-                    out.write(_line(result.record))
-                else:
-                    counts.rejects += 1
-                    _tell(result)
+            for decoded in ordered_map(partial(_decode_batch, form=form), _batches(files), workers):
+                counts.messages += len(decoded.records)
+                counts.rejects += len(decoded.rejects)
+                out.writelines(decoded.records)
+                for reject, line in decoded.rejects:
+                    _tell(reject)
                     if reject_file:
-                        reject_file.write(_line(result))
+                        reject_file.write(line)
         out.flush()
     except OSError as error:
         raise CdwError(
@@ -96,7 +126,7 @@ def ingest_files(files: list[str], directory: Path) -> Counts:
             for result in _decode(files):
                 if isinstance(result, Message):
                     counts.messages += 1
-                    message, original = publish_message(*result)
+                    message, original = publish_message(result)
                     originals.write(_line(original))
                     messages.write(_line(message))
                 else:
@@ -116,21 +146,48 @@ def ingest_files(files: list[str], directory: Path) -> Counts:
 
 
 def _decode(files: list[str]) -> Iterator[Message | Reject]:
-    max_bytes, fallback = load_settings().max_record_bytes, _fallback_charset()
     for name in files:
-        source = "stdin" if name == STDIN else Path(name).name
-        yield from decode_stream(_read(name), source=source, fallback=fallback, max_bytes=max_bytes)
+        options = _options(name)
+        for place in places(_read(name), options):
+            yield decode_place(place, options)
 
 
-def _fallback_charset() -> str:
-    charset = os.environ.get(_FALLBACK, DEFAULT_FALLBACK)
-    if charset not in CHARSETS:
-        raise CdwError(
-            "a setting has a value that cannot be used",
-            where=f"environment variable {_FALLBACK}",
-            do="unset it, or set one of " + ", ".join(sorted(CHARSETS)),
-        )
-    return charset
+class _Batch(NamedTuple):
+    options: Options
+    places: list[Place]
+
+
+def _batches(files: list[str]) -> Iterator[_Batch]:
+    for name in files:
+        batch, size = _Batch(_options(name), []), 0
+        for place in places(_read(name), batch.options):
+            batch.places.append(place)
+            size += len(place.data)
+            if size > _BATCH_BYTES:
+                yield batch
+                batch, size = _Batch(batch.options, []), 0
+        yield batch
+
+
+def _decode_batch(batch: _Batch, form: Form) -> _Decoded:
+    decoded = _Decoded([], [])
+    for place in batch.places:
+        result = decode_place(place, batch.options)
+        if isinstance(result, Message):
+            decoded.records.append(_line(_formed(result, form)))
+        else:
+            decoded.rejects.append((result, _line(result)))
+    return decoded
+
+
+def _formed(message: Message, form: Form) -> object:
+    return {"meta": message.meta, "segments": msgspec.Raw(message.segments.encode()), "er7": message.er7}
+
+
+def _options(name: str) -> Options:
+    settings = load_settings()
+    source = "stdin" if name == STDIN else Path(name).name.encode(errors="replace").decode()
+    return Options(source, settings.hl7_fallback_charset, settings.max_record_bytes)
 
 
 def _read(name: str) -> Iterator[bytes]:
@@ -210,4 +267,4 @@ def _tell(reject: Reject) -> None:
 
 
 def _line(value: object) -> bytes:
-    return _to_json(value).encode() + b"\n"
+    return _to_json(value) + b"\n"

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import loaders
 from loaders.errors import CdwError
+from loaders.hl7.charset import CHARSETS, DEFAULT_FALLBACK
 
 PROJECT_FILE = "dbt_project.yml"
 
@@ -24,6 +25,15 @@ class Settings(BaseSettings):
     batch_records: int = Field(50_000, ge=1)
     # A batch is in memory about four times (bytes, text, columns, the driver's buffer).
     batch_bytes: int = Field(16_000_000, ge=1)
+    # HL7 v2 bytes that are neither as MSH-18 declares nor UTF-8: what most such senders use.
+    hl7_fallback_charset: str = DEFAULT_FALLBACK
+
+    @field_validator("hl7_fallback_charset")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in CHARSETS:
+            raise ValueError
+        return name
 
 
 def load_settings() -> Settings:
@@ -39,7 +49,8 @@ def load_settings() -> Settings:
         raise CdwError(
             "a setting has a value that cannot be used",
             where=f"environment variable {names}",
-            do="unset it to use the default, or set a whole number above 0 (CDW_MAX_RECORD_BYTES: from 1000)",
+            do="unset it to use the default, or set a whole number above 0 (CDW_MAX_RECORD_BYTES: from 1000; "
+            "CDW_HL7_FALLBACK_CHARSET: one of " + ", ".join(sorted(CHARSETS)) + ")",
         ) from None
 
 

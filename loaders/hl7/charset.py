@@ -10,8 +10,9 @@ from loaders.hl7.rejects import RejectError
 
 DEFAULT_FALLBACK = "windows-1252"
 
-UNFIT = re.compile(r"[\x00-\x08\x0e-\x1f]")
+UNFIT_BYTES = bytes([*range(0x09), *range(0x0E, 0x20)])
 """Control characters that no value may have; tab, line end, vertical tab and form feed occur in text."""
+UNFIT = re.compile(f"[{re.escape(UNFIT_BYTES.decode())}]")
 
 _BOM = b"\xef\xbb\xbf"
 _ESC = b"\x1b"
@@ -70,7 +71,7 @@ def read_text(data: bytes, declared: list[str], fallback: str = DEFAULT_FALLBACK
         if _ESC in data:  # the sets that are switched to by escape sequences
             candidates.sort(key=lambda codec: not codec.startswith("iso2022"))
         candidates += ["utf-8", fallback]
-    for codec in candidates:
+    for codec in dict.fromkeys(candidates):
         text = _decode(data, codec)
         if text is not None:
             return Text(

@@ -7,34 +7,29 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NotRequired, TypedDict
+from itertools import pairwise
+from typing import NamedTuple, NotRequired, TypedDict
 
-from loaders.hl7.charset import DEFAULT_FALLBACK, UNFIT, Text, read_text
-from loaders.hl7.delimiters import Delimiters, make_unescape, read_delimiters
+import msgspec
+
+from loaders.hl7.charset import DEFAULT_FALLBACK, Text, read_text
+from loaders.hl7.delimiters import read_delimiters
+from loaders.hl7.dictionary import dictionary_version, find_structure
 from loaders.hl7.rejects import CODEC, RejectError
-
-Repetition = dict[str, str]
-"""Component ("4") or component.subcomponent ("4.2") → value; the first subcomponent is under "4"."""
-Fields = dict[str, list[Repetition]]
-
-
-class Segment(TypedDict):
-    """A segment: its number from 1, and the numbers of the segments it hangs under."""
-
-    n: int
-    id: str
-    parent: NotRequired[dict[str, int]]
-    fields: Fields
+from loaders.hl7.segments import Fields, Reader, Segment
 
 
 class Meta(TypedDict):
     """What tells a message from others; values of MSH as sent, None where absent."""
 
     control_id: str | None
-    message_type: str | None
+    message_type: str
     trigger_event: str | None
     structure: str | None
+    """MSH-9.3, else what the dictionary says of the trigger event; None: unknown, no groups."""
     version: str | None
+    dictionary: str
+    """The HL7 version whose dictionary names the positions: ``version``, or the nearest lower there is."""
     sending_application: str | None
     sending_facility: str | None
     message_at: str | None
@@ -46,11 +41,27 @@ class Meta(TypedDict):
 
 
 class Record(TypedDict):
-    """A decoded message; ``er7`` is its text as sent."""
+    """A decoded message as one value; ``er7`` is its text as sent."""
 
     meta: Meta
     segments: list[Segment]
     er7: str
+
+
+class Message(NamedTuple):
+    """A decoded message, ready to be written: what is most of it is JSON already."""
+
+    meta: Meta
+    segments: str
+    """The JSON of ``list[Segment]``."""
+    er7: str
+    data: bytes
+    """The bytes as they came, without MLLP framing."""
+
+    @property
+    def record(self) -> Record:
+        """The message as one value."""
+        return Record(meta=self.meta, segments=msgspec.json.decode(self.segments), er7=self.er7)
 
 
 W_CHARSET = "W_CHARSET"
@@ -58,7 +69,9 @@ W_CHARSET = "W_CHARSET"
 W_DELIMITERS = "W_DELIMITERS"
 """MSH-2 has fewer than four characters, or its escape character twice."""
 W_CONTINUATION = "W_CONTINUATION"
-"""Lines that are no segments were joined to the field before them."""
+"""Lines were joined to the segment before them: text that is no segment, or ADD segments."""
+W_FRAGMENT = "W_FRAGMENT"
+"""The message is a part of one that was sent in parts: its first or last segment may be cut."""
 W_FRAMING = "W_FRAMING"
 """MLLP characters (or a DOS end of file) stand in what is no MLLP frame."""
 W_NO_CONTROL_ID = "W_NO_CONTROL_ID"
@@ -66,13 +79,11 @@ W_NO_CONTROL_ID = "W_NO_CONTROL_ID"
 W_NO_VERSION = "W_NO_VERSION"
 """MSH-12 is empty."""
 
-# What is above what, from far to near. A segment ends those of its own rank and below; everything else
-# hangs under what is open, notes and participations under an OBX too.
-_RANKS = {"PID": 1, "ORC": 2, "OBR": 3, "SPM": 4, "OBX": 5}
-_UNDER_OBX = {"NTE", "PRT"}
-
+_MAX_ENVELOPE_BYTES = 4096
+_LONGEST_KNOWN = 32
 _FRAMING = "\x0b\x1c\x1a"
 _BLANK = " \t\r\n" + _FRAMING
+_BLANK_BYTES = _BLANK.encode()
 _MSH_LINE = re.compile(rb"[\s\xef\xbb\xbf]*MSH(.)([^\r\n]*)")
 
 
@@ -82,7 +93,7 @@ def decode(
     encoding: str | None = None,
     fallback: str = DEFAULT_FALLBACK,
     max_bytes: int | None = None,
-) -> Record:
+) -> Message:
     """Decode one message.
 
     Args:
@@ -96,37 +107,41 @@ def decode(
     """
     if max_bytes is not None and len(data) > max_bytes:
         raise RejectError("E_TOO_LARGE")
-    if not data.strip(_BLANK.encode()):
+    if not data.strip(_BLANK_BYTES):
         raise RejectError("E_EMPTY")
     text, charset, is_as_declared = _read(data, encoding, fallback)
     body, is_framed = _strip_framing(text)
     if not body.startswith("MSH"):
         raise RejectError("E_NO_MSH")
     delimiters = read_delimiters(body)
-    if UNFIT.search(body):
-        raise RejectError("E_CONTROL_CHARACTERS")
-    lines, is_continued = _join_lines(body, delimiters.field)
-    segments = _segments(lines, delimiters, make_unescape(delimiters, charset))
-    msh = segments[0]["fields"]
+    lines = _join_lines(body.replace("\r\n", "\r").replace("\n", "\r"), delimiters.field)
+    reader = _reader(delimiters, charset)
+    msh = reader.header(lines.text)
     message_type, trigger_event = _value(msh, "9"), _value(msh, "9", "2")
     if message_type is None or not message_type.strip(' "'):
         raise RejectError("E_NO_MESSAGE_TYPE")
+    segments = reader.segments(lines.text, message_type)
     control_id, version = _value(msh, "10"), _value(msh, "12")
     warnings = {
         W_CHARSET: not is_as_declared,
         W_DELIMITERS: not delimiters.is_regular,
-        W_CONTINUATION: is_continued,
+        W_CONTINUATION: lines.is_continued,
+        W_FRAGMENT: lines.is_fragment or (_value(msh, "14") or "").strip(' "') != "",
         W_FRAMING: is_framed,
         W_NO_CONTROL_ID: control_id is None,
         W_NO_VERSION: version is None,
     }
-    derived = f"{message_type}_{trigger_event}" if trigger_event else None
+    # The dictionary remembers what it was asked.
+    is_short = max(map(len, (message_type, trigger_event or "", version or ""))) <= _LONGEST_KNOWN
+    dictionary = dictionary_version(version if is_short else None)
+    derived = find_structure(dictionary, message_type, trigger_event) if is_short else None
     meta = Meta(
         control_id=control_id,
         message_type=message_type,
         trigger_event=trigger_event,
         structure=_value(msh, "9", "3") or derived,
         version=version,
+        dictionary=dictionary,
         sending_application=_value(msh, "3") or _value(msh, "3", "2"),
         sending_facility=_value(msh, "4") or _value(msh, "4", "2"),
         message_at=_value(msh, "7"),
@@ -135,26 +150,32 @@ def decode(
         codec=CODEC,
         warnings=[name for name, applies in warnings.items() if applies],
     )
-    return Record(meta=meta, segments=segments, er7=body if is_framed else text)
+    return Message(meta, segments, body if is_framed else text, data)
 
 
 def decode_envelope(data: bytes, *, encoding: str | None = None, fallback: str = DEFAULT_FALLBACK) -> Fields:
     """Decode an FHS or BHS line; for what a batch's messages are told of it.
 
     Raises:
-        RejectError: E_DELIMITERS, E_CHARSET or E_CONTROL_CHARACTERS.
+        RejectError: E_DELIMITERS, E_CHARSET or E_CONTROL_CHARACTERS; or E_TOO_LARGE, for what it says is
+            repeated with every message.
     """
+    if len(data) > _MAX_ENVELOPE_BYTES:
+        raise RejectError("E_TOO_LARGE")
     text, charset, _ = _read(data, encoding, fallback)
     body, _ = _strip_framing(text)
-    delimiters = read_delimiters(body)
-    if UNFIT.search(body):
-        raise RejectError("E_CONTROL_CHARACTERS")
-    return _header_fields(body.split(delimiters.field), delimiters, make_unescape(delimiters, charset))
+    return _reader(read_delimiters(body), charset).header(body)
+
+
+_reader = lru_cache(maxsize=64)(Reader)
 
 
 def _read(data: bytes, encoding: str | None, fallback: str) -> Text:
     if encoding:
-        return Text(data.decode(encoding).removeprefix("\ufeff"), encoding, True)
+        try:
+            return Text(data.decode(encoding).removeprefix("\ufeff"), encoding, True)
+        except UnicodeDecodeError:
+            raise RejectError("E_CHARSET") from None
     declared: list[str] = []
     msh = _MSH_LINE.match(data)
     if msh:
@@ -166,113 +187,96 @@ def _read(data: bytes, encoding: str | None, fallback: str) -> Text:
 
 def _strip_framing(text: str) -> tuple[str, bool]:
     """Drop blank lines at both ends; tell whether MLLP characters were among them."""
-    body = text.strip(_BLANK)
-    start = text.find(body)
-    end = text[start + len(body) :]
+    rest = text.lstrip(_BLANK)
+    body = rest.rstrip(_BLANK)
+    around = text[: len(text) - len(rest)] + rest[len(body) :]
     # Blanks before the line end belong to the last value.
-    return body + end[: len(end) - len(end.lstrip(" \t"))], any(c in text[:start] + end for c in _FRAMING)
+    blanks = len(rest) - len(rest[len(body) :].lstrip(" \t"))
+    return rest[:blanks], any(map(around.__contains__, _FRAMING))
 
 
-def _join_lines(body: str, separator: str) -> tuple[list[str], bool]:
-    """Cut into segments; a line that is no segment continues the one before it, joined by a line feed.
+class _Lines(NamedTuple):
+    """A message's segments, with a carriage return between each two, and what was found on the way."""
 
-    Blank lines are dropped, except within such a text. Returns the segments and whether lines were joined.
+    text: str
+    is_continued: bool
+    is_fragment: bool
+
+
+def _join_lines(text: str, separator: str) -> _Lines:
+    """Make one line of each segment.
+
+    A line that is no segment continues the one before it, joined by a line feed; blank lines are dropped,
+    except within such a text. ``ADD|…`` continues the segment before it where that was cut, with nothing
+    between (HL7 v2.5.1 chapter 2.10.2).
     """
-    is_segment = _segment_start(separator)
-    segments: list[str] = []
-    blank = ""
+    patterns = _line_patterns(separator)
+    if not patterns.is_unusual(text):
+        return _Lines(text, False, False)
+    header, *others = patterns.without_empty_adds("", text).split("\r")
+    segments = [[header]]
+    blank: list[str] = []  # lines since the last segment
+    blanks = [blank]  # before each segment
     is_continued = False
-    for line in body.replace("\r\n", "\r").replace("\n", "\r").split("\r"):
-        if is_segment(line):
-            segments.append(line)
-            blank = ""
-        elif not line.strip(_BLANK):
-            blank += "\n" + line
-        else:
-            text = blank + "\n" + line
-            while len(segments[-1]) == 3:  # a line such as "NKA": what follows shows that it was text too
-                text = "\n" + segments.pop() + text
-            segments[-1] += text
-            blank = ""
+    for line in others:
+        if not line.strip(_BLANK):
+            blank += "\n", line
+            continue
+        cut = segments[-1][0]
+        is_add = line.startswith("ADD" + separator) and line[4:].strip(separator) != ""
+        if is_add and len(segments) > 1 and (len(cut) > 3 or line[4] == separator):
+            segments[-1].append(line[4:])
             is_continued = True
-    return segments, is_continued
+        elif patterns.is_segment(line):
+            segments.append([line])
+            blanks.append(blank)
+        else:
+            # A line such as "NKA" looks like a segment: what follows shows that it was text too.
+            first = len(segments)
+            while len(segments[first - 1]) == 1 and len(segments[first - 1][0]) == 3:
+                first -= 1
+            for (name,), before in zip(segments[first:], blanks[first:], strict=True):
+                segments[first - 1] += *before, "\n", name
+            segments[first - 1] += *blank, "\n", line
+            del segments[first:], blanks[first:]
+            is_continued = True
+        blank = []
+    lines = ["".join(parts) for parts in segments]
+    is_fragment = any(
+        _says_it_is_cut(line, following, separator) for line, following in pairwise([*lines, "DSC"])
+    )
+    return _Lines("\r".join(lines), is_continued, is_fragment)
+
+
+def _says_it_is_cut(line: str, following: str, separator: str) -> bool:
+    """Whether a segment tells that the message goes on in another one, or goes on with one itself.
+
+    So does an ADD under the header; one without fields at the end; and DSC, but for the one that offers the
+    next results of a query (DSC-2 is I).
+    """
+    name, *fields = line.split(separator)
+    if name == "ADD":
+        return any(fields) or following.startswith("DSC")
+    return name == "DSC" and fields[:1] not in ([], [""]) and fields[1:2] != ["I"]
+
+
+class _Patterns(NamedTuple):
+    is_segment: Callable[[str], re.Match[str] | None]
+    """Of a line."""
+    is_unusual: Callable[[str], re.Match[str] | None]
+    """Of a text: it has a line that is no segment, or that may go on with another."""
+    without_empty_adds: Callable[[str, str], str]
+    """Of a text: an ADD without fields goes on with nothing, where another follows."""
 
 
 @lru_cache(maxsize=64)
-def _segment_start(separator: str) -> Callable[[str], re.Match[str] | None]:
-    return re.compile(rf"[A-Z][A-Z0-9]{{2}}(?:{re.escape(separator)}|\Z)").match
-
-
-def _segments(lines: list[str], delimiters: Delimiters, unescape: Callable[[str], str]) -> list[Segment]:
-    """Decode the segments and say what each hangs under, by position alone."""
-    segments: list[Segment] = []
-    opened: list[tuple[str, int]] = []  # from near to far
-    under_obx: dict[str, int] = {}
-    under_order: dict[str, int] = {}
-    for n, line in enumerate(lines, 1):
-        parts = line.split(delimiters.field)
-        name = parts[0]
-        rank = _RANKS.get(name)
-        if rank:
-            opened = [(above, at) for above, at in opened if _RANKS[above] < rank]
-            parent = dict(opened)
-            opened.insert(0, (name, n))
-            under_obx = dict(opened)
-            under_order = {above: at for above, at in opened if above != "OBX"}
-        else:
-            parent = under_obx if name in _UNDER_OBX else under_order
-        if n == 1:
-            fields = _header_fields(parts, delimiters, unescape)
-        else:
-            fields = _fields(parts[1:], 1, delimiters, unescape)
-        if parent:
-            segments.append({"n": n, "id": name, "parent": parent, "fields": fields})
-        else:
-            segments.append({"n": n, "id": name, "fields": fields})
-    return segments
-
-
-def _header_fields(parts: list[str], delimiters: Delimiters, unescape: Callable[[str], str]) -> Fields:
-    """Decode MSH, FHS or BHS, whose first two fields are the delimiters themselves."""
-    fields: Fields = {"1": [{"1": delimiters.field}], "2": [{"1": parts[1]}]}
-    return fields | _fields(parts[2:], 3, delimiters, unescape)
-
-
-def _fields(texts: list[str], first: int, delimiters: Delimiters, unescape: Callable[[str], str]) -> Fields:
-    """Decode fields by number; what is absent, or holds nothing but delimiters, has no key."""
-    _, component_mark, repetition_mark, escape, subcomponent_mark, *_ = delimiters
-    is_marked = _marks(delimiters)
-    fields: Fields = {}
-    for number, text in enumerate(texts, first):
-        if not text:
-            continue
-        if not is_marked(text):
-            fields[str(number)] = [{"1": text}]
-            continue
-        repetitions: list[Repetition] = []
-        for repetition in text.split(repetition_mark) if repetition_mark else [text]:
-            values: Repetition = {}
-            for c, component in enumerate(repetition.split(component_mark), 1):
-                if not component:
-                    continue
-                if subcomponent_mark and subcomponent_mark in component:
-                    for s, value in enumerate(component.split(subcomponent_mark), 1):
-                        if value:
-                            values[f"{c}.{s}" if s > 1 else str(c)] = unescape(value)
-                else:
-                    values[str(c)] = unescape(component) if escape and escape in component else component
-            repetitions.append(values)
-        while repetitions and not repetitions[-1]:
-            repetitions.pop()
-        if repetitions:
-            fields[str(number)] = repetitions
-    return fields
-
-
-@lru_cache(maxsize=64)
-def _marks(delimiters: Delimiters) -> Callable[[str], re.Match[str] | None]:
-    """Make the search for anything in a field that has to be split or unescaped."""
-    return re.compile(f"[{re.escape(''.join(delimiters[1:5]))}]").search
+def _line_patterns(separator: str) -> _Patterns:
+    mark = re.escape(separator)
+    return _Patterns(
+        re.compile(rf"[A-Z][A-Z0-9]{{2}}(?:{mark}|\Z)").match,
+        re.compile(rf"\r(?:ADD|DSC|(?![A-Z][A-Z0-9]{{2}}(?:{mark}|\r|\Z)))").search,
+        re.compile(rf"\rADD{mark}*(?=\r+ADD{mark})").sub,
+    )
 
 
 def _value(fields: Fields, number: str, component: str = "1") -> str | None:

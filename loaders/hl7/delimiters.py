@@ -22,6 +22,8 @@ class Delimiters(NamedTuple):
     escape: str
     subcomponent: str
     truncation: str
+    msh_2: str
+    """MSH-2 as sent."""
     is_regular: bool
     """Whether MSH-2 has four or five characters, each by its position."""
 
@@ -53,17 +55,16 @@ def _from_fields(field: str, encoding: str) -> Delimiters:
         roles = [c if c in characters else "" for c in _STANDARD]  # ^~& does without an escape character
     component, repetition, escape, subcomponent, truncation = roles + [""] * (5 - len(roles))
     is_regular = characters == encoding and len(characters) >= 4
-    return Delimiters(field, component, repetition, escape, subcomponent, truncation, is_regular)
+    return Delimiters(field, component, repetition, escape, subcomponent, truncation, encoding, is_regular)
 
 
-@lru_cache(maxsize=256)
 def make_unescape(delimiters: Delimiters, charset: str) -> Callable[[str], str]:
     """Make the function that decodes a value's escapes.
 
     ``\\F\\ \\S\\ \\T\\ \\R\\ \\E\\ \\P\\`` give the delimiter they stand for where the message has it,
     ``\\X..\\`` the bytes in the message's character set (neighbours are taken together: a character may be
     spread over several). All other escapes, and a lone escape character, stay as they are; so does
-    hex that is no text of that set, or that gives a control character no value may have.
+    hex that is no text of that set, or none at all, or a control character no value may have.
     """
     if not delimiters.escape:
         return str
@@ -78,6 +79,6 @@ def make_unescape(delimiters: Delimiters, charset: str) -> Callable[[str], str]:
             text = bytes.fromhex(found[0].replace(delimiters.escape, "").replace("X", "")).decode(charset)
         except UnicodeDecodeError:
             return found[0]
-        return found[0] if UNFIT.search(text) else text
+        return text if text and not UNFIT.search(text) else found[0]
 
     return lambda value: sequence.sub(decoded, value)

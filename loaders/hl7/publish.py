@@ -4,8 +4,11 @@ import base64
 import hashlib
 from typing import Any, TypedDict
 
-from loaders.hl7.decoder import Record
+import msgspec
+
+from loaders.hl7.decoder import Message, Meta
 from loaders.hl7.rejects import Reject
+from loaders.hl7.segments import Segment
 
 MAX_VALUE_BYTES = 60_000
 """A longer value (an embedded document) is published by reference: a Redshift SUPER string ends at 65,535."""
@@ -21,16 +24,24 @@ class Original(TypedDict):
     bytes: str
 
 
-def publish_message(record: Record, data: bytes) -> tuple[dict[str, Any], Original]:
-    """Make the values of ``hl7.messages`` (``meta`` and ``segments``, without ``er7``) and ``hl7.originals``.
+class Published(TypedDict):
+    """A value of ``hl7.messages``; ``segments`` as JSON text where nothing in it had to be replaced."""
+
+    meta: Meta
+    segments: msgspec.Raw | list[Segment]
+
+
+def publish_message(message: Message) -> tuple[Published, Original]:
+    """Make the values of ``hl7.messages`` (without ``er7``) and ``hl7.originals``.
 
     In the first, a value above ``MAX_VALUE_BYTES`` is ``{"sha256": …, "bytes": n}``, hash and size of its
-    UTF-8 form. ``data`` is the message as it came.
+    UTF-8 form.
     """
-    published: dict[str, Any] = {"meta": record["meta"], "segments": record["segments"]}
-    if len(data) > _ALWAYS_FITS:
-        published = _by_reference(published)
-    original = Original(sha256=record["meta"]["sha256"], bytes=base64.b64encode(data).decode("ascii"))
+    published = Published(meta=message.meta, segments=msgspec.Raw(message.segments.encode()))
+    if len(message.data) > _ALWAYS_FITS:
+        record = message.record
+        published = Published(meta=_by_reference(record["meta"]), segments=_by_reference(record["segments"]))
+    original = Original(sha256=message.meta["sha256"], bytes=base64.b64encode(message.data).decode("ascii"))
     return published, original
 
 

@@ -16,7 +16,7 @@ Code = Literal[
     "E_TOO_LARGE",
 ]
 
-CODEC = "1"
+CODEC = "2"
 """The decoder's own version: it rises whenever the same bytes would give another record."""
 
 _MSH_CHARACTERS = 64

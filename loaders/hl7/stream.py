@@ -4,16 +4,37 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from loaders.hl7.charset import DEFAULT_FALLBACK
-from loaders.hl7.decoder import Fields, Record, decode, decode_envelope
+from loaders.hl7.decoder import Message, decode, decode_envelope
 from loaders.hl7.framing import pieces
-from loaders.hl7.rejects import Reject, RejectError, make_reject
+from loaders.hl7.rejects import Code, Reject, RejectError, make_reject
+from loaders.hl7.segments import Fields
+
+DEFAULT_MAX_BYTES = 4_000_000
+# A message that is somewhat too large is one reject, with all its bytes.
+_PARTS = 4
 
 
-class Message(NamedTuple):
-    """A decoded message and its bytes as they came, without MLLP framing."""
+class Options(NamedTuple):
+    """How to decode an input."""
 
-    record: Record
+    source: str
+    """Its name, for the rejects."""
+    fallback: str = DEFAULT_FALLBACK
+    """The character set for bytes that are neither as MSH-18 declares nor UTF-8."""
+    max_bytes: int = DEFAULT_MAX_BYTES
+    """The longest message to decode; a longer one is E_TOO_LARGE, in parts where it is much longer."""
+
+
+class Place(NamedTuple):
+    """A message, or a reject, at its place in an input: what it takes to decode it without its neighbours."""
+
+    code: Code | None
+    """Why it is no message; None for one."""
+    position: int
+    byte_offset: int
     data: bytes
+    encoding: str | None
+    envelope: dict[str, Fields]
 
 
 def decode_stream(
@@ -21,39 +42,57 @@ def decode_stream(
     *,
     source: str,
     fallback: str = DEFAULT_FALLBACK,
-    max_bytes: int | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Iterator[Message | Reject]:
-    """Decode an input, in order: each of its pieces is a message, a reject or a line of a batch's envelope.
+    """Decode an input, given in chunks of any size, in order; for the arguments see ``Options``."""
+    options = Options(source, fallback, max_bytes)
+    return (decode_place(place, options) for place in places(chunks, options))
 
-    A batch's messages carry its FHS and BHS in ``meta.envelope``. Trailers (BTS, FTS) only end it.
 
-    Args:
-        chunks: the input, cut anywhere.
-        source: its name, for the rejects.
-        fallback: the character set for bytes that are neither as MSH-18 declares nor UTF-8.
-        max_bytes: the longest message to decode; a longer one is E_TOO_LARGE.
+def places(chunks: Iterable[bytes], options: Options) -> Iterator[Place]:
+    """Cut an input and number what comes out; quick beside decoding.
+
+    A batch's messages carry its FHS and BHS. Trailers (BTS, FTS) only end it.
     """
     envelope: dict[str, Fields] = {}
     position = 1
-    for kind, byte_offset, data, encoding in pieces(chunks):
-        try:
-            match kind:
-                case "MSH":
-                    record = decode(data, encoding=encoding, fallback=fallback, max_bytes=max_bytes)
-                    if envelope:
-                        record["meta"]["envelope"] = envelope
-                    yield Message(record, data)
-                    position += 1
-                case "FHS":
-                    envelope = {"FHS": decode_envelope(data, encoding=encoding, fallback=fallback)}
-                case "BHS":
-                    envelope = envelope | {"BHS": decode_envelope(data, encoding=encoding, fallback=fallback)}
-                case "BTS":
-                    envelope = {name: fields for name, fields in envelope.items() if name != "BHS"}
-                case "FTS":
-                    envelope = {}
-                case _:
-                    raise RejectError(kind)
-        except RejectError as error:
-            yield make_reject(error.code, data, position=position, byte_offset=byte_offset, source=source)
-            position += 1
+    for kind, byte_offset, data, encoding in pieces(chunks, _PARTS * options.max_bytes):
+        code: Code | None = None
+        match kind:
+            case "MSH":
+                pass
+            case "FHS" | "BHS" as name:
+                envelope = {"FHS": envelope["FHS"]} if name == "BHS" and "FHS" in envelope else {}
+                try:
+                    fields = decode_envelope(data, encoding=encoding, fallback=options.fallback)
+                except RejectError as error:
+                    code = error.code
+                else:
+                    envelope |= {name: fields}
+                    continue
+            case "BTS":
+                envelope = {name: fields for name, fields in envelope.items() if name != "BHS"}
+                continue
+            case "FTS":
+                envelope = {}
+                continue
+            case _:
+                code = kind
+        yield Place(code, position, byte_offset, data, encoding, envelope)
+        position += 1
+
+
+def decode_place(place: Place, options: Options) -> Message | Reject:
+    """Decode a message, or say why it cannot be."""
+    code, position, byte_offset, data, encoding, envelope = place
+    try:
+        if code:
+            raise RejectError(code)
+        message = decode(data, encoding=encoding, fallback=options.fallback, max_bytes=options.max_bytes)
+    except RejectError as error:
+        return make_reject(
+            error.code, data, position=position, byte_offset=byte_offset, source=options.source
+        )
+    if envelope:
+        message.meta["envelope"] = envelope
+    return message

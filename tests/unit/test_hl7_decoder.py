@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
-from loaders.hl7.decoder import Record, Segment, decode
+from loaders.hl7 import decoder
+from loaders.hl7.decoder import Record
 from loaders.hl7.rejects import RejectError
+from loaders.hl7.segments import Segment
 
 HEADER = "MSH|^~\\&|APP|FAC|CDW||20260102030405||ADT^A01|ID1|P|2.5"
+
+
+def decode(data: bytes, **options: Any) -> Record:
+    return decoder.decode(data, **options).record
 
 
 def record(*lines: str, header: str = HEADER) -> Record:
@@ -176,12 +182,13 @@ def test_meta() -> None:
         "trigger_event": "A01",
         "structure": "ADT_A01",
         "version": "2.5",
+        "dictionary": "2.5",
         "sending_application": "APP",
         "sending_facility": "FAC",
         "message_at": "20260102030405",
         "sha256": hashlib.sha256(data).hexdigest(),
         "charset": "utf-8",
-        "codec": "1",
+        "codec": "2",
         "warnings": [],
     }
 
@@ -189,14 +196,14 @@ def test_meta() -> None:
 def test_meta_of_a_bare_header() -> None:
     found = meta("MSH|^~\\&|||||||ACK")
     assert found["message_type"] == "ACK"
-    names = "control_id trigger_event structure version sending_application sending_facility message_at"
-    assert [found[name] for name in names.split()] == [None] * 7
+    names = "control_id trigger_event version sending_application sending_facility message_at"
+    assert [found[name] for name in names.split()] == [None] * 6
     assert found["warnings"] == ["W_NO_CONTROL_ID", "W_NO_VERSION"]
 
 
 def test_the_structure_is_msh_9_3_before_what_follows_from_the_trigger() -> None:
     assert meta(HEADER.replace("ADT^A01", "ADT^A04^ADT_A01"))["structure"] == "ADT_A01"
-    assert meta(HEADER.replace("ADT^A01", "ADT^A04"))["structure"] == "ADT_A04"
+    assert meta(HEADER.replace("ADT^A01", "ADT^A04"))["structure"] == "ADT_A01"
 
 
 def test_a_sender_known_by_its_universal_id_alone_is_known_by_it() -> None:

@@ -26,7 +26,7 @@ from loaders.hl7.rejects import RejectError
     ],
 )
 def test_each_character_of_msh_2_has_its_role(header: str, expected: str, is_regular: bool) -> None:
-    *characters, regular = read_delimiters(header)
+    *characters, _, regular = read_delimiters(header)
     assert [c or "-" for c in characters] == expected.split()
     assert regular is is_regular
 
