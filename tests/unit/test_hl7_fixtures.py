@@ -50,7 +50,7 @@ def test_a_fixture_gives_what_stands_beside_it(name: str) -> None:
     ]
     for position, (result, want) in enumerate(zip(found, results, strict=True), 1):
         if isinstance(result, Message):
-            record = result.to_record()
+            record = result.record
             meta = record["meta"]
             assert {key: meta.get(key) for key in want["meta"]} == want["meta"]
             assert ("envelope" in meta) == bool(want["meta"].get("envelope"))
