@@ -42,7 +42,7 @@ def marks_of(msh_1: str, msh_2: str) -> Marks:
 def text_of(data: bytes, charset: str) -> str:
     """Decode a message's bytes, and drop what stands around it; blanks at the end of its last line stay."""
     text = data.decode(charset).lstrip(AROUND)
-    end = len(text.rstrip(AROUND))
+    end = len(text.rstrip(AROUND.rstrip("\ufeff")))
     while text[end : end + 1] in (" ", "\t"):
         end += 1
     return text[:end]
@@ -63,16 +63,16 @@ def parse(text: str) -> Parsed:
     raw = re.split("\r\n|\r|\n", text)
     # From the end: a name alone is text where text goes on behind it.
     kinds: list[str] = []
-    behind = ""
+    last = ""
     for line in reversed(raw):
         if not line.strip(AROUND.replace("\ufeff", "")):
             kinds.append("blank")
             continue
         if not (_NAME.match(line) and line[3:4] in ("", separator)):
-            behind = "text"
-        elif not (len(line) == 3 and behind == "text"):
-            behind = "segment"
-        kinds.append(behind)
+            last = "text"
+        elif not (len(line) == 3 and last == "text"):
+            last = "segment"
+        kinds.append(last)
     kinds.reverse()
     kinds[0] = "segment"
 
@@ -86,16 +86,21 @@ def parse(text: str) -> Parsed:
             lines[-1] += blank + "\n" + line
         elif line[:3] != "ADD":
             lines.append(line)
-        elif not line[3:].strip(separator):
-            following = next((raw[k][:3] for k in range(at + 1, len(raw)) if kinds[k] != "blank"), "DSC")
-            if following == "DSC":  # the segment goes on in the next message
+        elif not line[3:].strip(separator) and behind(kinds, at) != "text":
+            following = next((other for other in raw[at + 1 :] if other), "")
+            if following[:4] != "ADD" + separator:  # else it says nothing: the next one goes on
                 lines.append(line)
-        elif len(lines) > 1 and (len(lines[-1]) > 3 or line[4] == separator):
+        elif len(lines) > 1 and (len(lines[-1]) > 3 or line[4:5] == separator):
             lines[-1] += line[4:]
         else:  # it goes on with one of the message before
             lines.append(line)
         blank = ""
     return Parsed(Marks(*marks_of(separator, msh_2)), msh_2, lines)
+
+
+def behind(kinds: list[str], at: int) -> str:
+    """Say what the next line is that is not blank."""
+    return next((kind for kind in kinds[at + 1 :] if kind != "blank"), "")
 
 
 def unescape(value: str, marks: Marks, charset: str) -> str:

@@ -6,6 +6,7 @@ A failure tells coordinates and never a value: pytest does not rewrite the asser
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 
 from loaders.hl7.decoder import Message
@@ -128,6 +129,8 @@ def check_message(message: Message, where: str = "message") -> None:
 
     again = independent.canonical(parsed, charset)
     assert independent.encode(segments) == again, f"{where}: the segments written again"
+    if any(re.match(r"(?:MSH|FHS|BHS|BTS|FTS)\W", line) for line in again.split("\r")[1:]):
+        return  # ADD has made a header of a name that stood alone
     # A byte order mark, so that no other character set is thought of.
     (result,) = decode_stream([b"\xef\xbb\xbf" + again.encode()], source="again")
     assert isinstance(result, Message), f"{where}: the segments written and read again: {_code(result)}"
