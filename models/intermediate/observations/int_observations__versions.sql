@@ -62,6 +62,9 @@ joined as (
     left join repeated_values
         on observations.message_sha256 = repeated_values.message_sha256
         and observations.segment_number = repeated_values.segment_number
+    -- what an alarm says of itself is no observation of the patient: stg_hl7__alarms
+    where coalesce(messages.message_type, '') <> 'ORU'
+        or coalesce(messages.trigger_event, '') <> 'R40'
 ),
 
 -- the trimmed parts of a value that may be a number
@@ -117,6 +120,7 @@ judged as (
         statuses.effect,
         statuses.status_rank,
         case
+            when typed.is_cut then 'incomplete_segment'
             when typed.patient_key is null then 'no_patient'
             when typed.observation_code is null then 'no_code'
             when typed.observed_at is null then 'no_time'

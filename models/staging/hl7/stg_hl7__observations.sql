@@ -4,18 +4,24 @@ with segments as (
     select * from {{ ref('stg_hl7__segments') }}
 ),
 
+cut_segments as (
+    select * from {{ ref('stg_hl7__cut_segments') }}
+),
+
 final as (
     select
-        message_sha256,
-        segment_number,
-        pid_number,
-        orc_number,
-        obr_number,
+        segments.message_sha256,
+        segments.segment_number,
+        segments.pid_number,
+        segments.orc_number,
+        segments.obr_number,
+        cut_segments.segment_number is not null as is_cut,
         upper({{ hl7_code('OBX-2') }}) as value_type,
         {{ hl7_code('OBX-3.1') }} as code,
         {{ hl7_code('OBX-3.2') }} as code_text,
         {{ hl7_code('OBX-3.3') }} as code_system,
         {{ hl7_code('OBX-3.4') }} as alternate_code,
+        {{ hl7_code('OBX-3.5') }} as alternate_code_text,
         {{ hl7_code('OBX-3.6') }} as alternate_code_system,
         {{ hl7_code('OBX-4') }} as sub_id,
         nullif({{ hl7('OBX-5.1') }}, '""') as value_1,
@@ -26,12 +32,17 @@ final as (
         case when {{ json_node('fields', ['5', 1]) }} is not null then {{ json_node('fields', ['5']) }} end
             as value_repetitions,
         coalesce({{ hl7_code('OBX-6.1') }}, {{ hl7_code('OBX-6.2') }}) as unit,
+        {{ hl7_code('OBX-6.2') }} as unit_text,
         {{ hl7_code('OBX-7') }} as reference_range,
         {{ hl7_code('OBX-8') }} as abnormal_flag,
         upper({{ hl7_code('OBX-11') }}) as status,
-        {{ hl7_code('OBX-14') }} as observed_at_text
+        {{ hl7_code('OBX-14') }} as observed_at_text,
+        coalesce({{ hl7_code('OBX-18.1') }}, {{ hl7_code('OBX-18.3') }}) as device_id
     from segments
-    where segment_id = 'OBX'
+    left join cut_segments
+        on segments.message_sha256 = cut_segments.message_sha256
+        and segments.segment_number = cut_segments.segment_number
+    where segments.segment_id = 'OBX'
 )
 
 select * from final

@@ -31,6 +31,7 @@ texts as (
         {{ json_text('segment', ['parent', 'PID']) }} as pid_number_text,
         {{ json_text('segment', ['parent', 'ORC']) }} as orc_number_text,
         {{ json_text('segment', ['parent', 'OBR']) }} as obr_number_text,
+        {{ json_text('segment', ['parent', 'OBX']) }} as obx_number_text,
         {{ json_node('segment', ['fields']) }} as fields
     from elements
 ),
@@ -43,6 +44,7 @@ final as (
         {{ parse_bigint('pid_number_text') }} as pid_number,
         {{ parse_bigint('orc_number_text') }} as orc_number,
         {{ parse_bigint('obr_number_text') }} as obr_number,
+        {{ parse_bigint('obx_number_text') }} as obx_number,
         fields
     from texts
 )
