@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 DEFAULT_VERSION = "2.5.1"
-"""For messages that tell no version: the one that names most of what is sent as its senders do."""
+"""For messages that tell none: it names more of what is sent as its senders do than any other."""
 
 _VERSION = re.compile(r"(?<![\d.])(\d)\.(\d)(?:\.?(\d))?(?!\d)")
 
