@@ -163,6 +163,14 @@ def test_the_next_order_is_no_prior_result_of_the_one_before() -> None:
     assert groups(second) == {"ORC": 6, "OML_O21_OBSERVATION_REQUEST": {"OBR": 7}}
 
 
+def test_a_group_does_not_begin_anew_in_its_middle() -> None:
+    """A visit after a result is no other patient's."""
+    message = named("ORU^R01", "2.5.1", *of("PID OBR OBX PV1 OBX"))
+    (result,) = groups(message["ORU_R01_PATIENT_RESULT"])
+    (order,) = result["ORU_R01_ORDER_OBSERVATION"]
+    assert order["ORU_R01_OBSERVATION"] == [{"OBX": 4, "PV1": [5]}, {"OBX": 6}]
+
+
 def test_a_choice_holds_one_alternative() -> None:
     message = named("ORM^O01", "2.3", *of("PID ORC OBR NTE ORC RXO RXR"))
     assert groups(message["ORM_O01_ORDER"]) == [

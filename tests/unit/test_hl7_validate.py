@@ -11,7 +11,7 @@ import pytest
 
 from loaders.hl7.decoder import Message
 from loaders.hl7.stream import decode_stream
-from loaders.hl7.validate import findings
+from loaders.hl7.validate import _finding, findings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared" / "hl7"
@@ -71,6 +71,22 @@ def test_no_finding_tells_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "finding"),
+    [
+        ("Error: Missing required child PID.PID_3", "V_REQUIRED PID.PID_3"),
+        ("Error: Missing required child ZPI.ZPI_3", "V_REQUIRED ZPI.ZPI_3"),
+        ("Error: Missing required child PID.DOE", "V_REQUIRED"),
+        ("Error: Missing required child DOE.PID_3", "V_REQUIRED"),
+        ("Error: Invalid children detected for <Segment DOE>: ['X']", "V_NOT_ALLOWED"),
+        ("Warning: Value A not in table HL70001 in element PID.PID_8", "V_TABLE HL70001 PID.PID_8"),
+        ("Error: something new about DOE", "V_HL7APY"),
+    ],
+)
+def test_a_name_that_hl7_does_not_know_is_left_out(line: str, finding: str) -> None:
+    assert _finding(line, "2.5.1") == finding
+
+
+@pytest.mark.parametrize(
     "er7",
     [
         "",
@@ -99,7 +115,7 @@ def test_line_ends_and_continuation_lines_change_nothing() -> None:
     long = [*VALID, "OBX|1|TX|8867-4||some text"]
     plain = found(*long)
     assert findings("\r\n".join(long) + "\r\n", "2.5.1") == plain
-    assert findings("\n".join(long) + "\nand its second line é\u2028 x\n", "2.5.1") == plain
+    assert findings("\n".join(long) + "\nPV1 goes on, é\u2028 x\n", "2.5.1") == plain
 
 
 def test_hl7apy_is_read_when_asked_for() -> None:
