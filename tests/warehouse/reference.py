@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from statistics import stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.conftest import PROJECT, Warehouse
 
@@ -65,8 +65,16 @@ class Version:
     end: datetime | None
 
 
-def seed(name: str) -> list[dict[str, str]]:
-    with (PROJECT / "seeds" / "clinical" / f"{name}.csv").open(encoding="utf-8") as file:
+class Told(NamedTuple):
+    """What one record says of a reading; a removal has no value. Of several the greatest order counts."""
+
+    order: tuple[int, int, int]
+    value: Decimal | None
+    patient: tuple[str, str | None]
+
+
+def seed(name: str, folder: str = "clinical") -> list[dict[str, str]]:
+    with (PROJECT / "seeds" / folder / f"{name}.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -75,6 +83,9 @@ CONVERSIONS = {
     (row["metric_name"], row["from_unit"]): (Decimal(row["factor"]), Decimal(row["summand"]))
     for row in seed("unit_conversions")
 }
+
+MDC_METRICS = {row["reference_id"]: row["metric_name"] for row in seed("mdc_metrics", "terminology")}
+MDC_UNITS = {row["reference_id"]: row["unit"] for row in seed("mdc_units", "terminology")}
 
 
 def _text(value: object) -> str | None:
@@ -104,8 +115,23 @@ def _number(value: object) -> Decimal | None:
     return number if abs(number) < 10**12 else None
 
 
-def _records(topics: Path, refused: set[int], loaded_at: datetime) -> Iterator[tuple[Series, datetime, Any]]:
-    """Accepted records: series, time, (sequence or -1, offset, value, patient identifier)."""
+def _in_own_unit(metric: str, value: Decimal, sent: str | None) -> tuple[Decimal, str] | None:
+    """A value in the unit in which its metric is kept, and that unit; None for a unit that nobody knows."""
+    if metric not in METRICS:
+        return value, sent or ""
+    unit = METRICS[metric]["unit"]
+    if sent in {None, unit}:
+        return value, unit
+    if (metric, sent) not in CONVERSIONS:
+        return None
+    factor, summand = CONVERSIONS[metric, str(sent)]
+    return (value * factor + summand).quantize(_MICRO, ROUND_HALF_UP), unit
+
+
+def _json_records(
+    topics: Path, refused: set[int], loaded_at: datetime
+) -> Iterator[tuple[Series, datetime, Told]]:
+    """Accepted records of the telemetry topic: series, time, what is told."""
     lines = (topics / "device.telemetry.jsonl").read_bytes().split(b"\n")[:-1]
     for offset, line in enumerate(lines):
         if offset in refused:
@@ -119,15 +145,91 @@ def _records(topics: Path, refused: set[int], loaded_at: datetime) -> Iterator[t
         )
         if device is None or metric is None or at is None or value is None or at > loaded_at + CLOCK_AHEAD:
             continue
-        unit = METRICS[metric]["unit"] if metric in METRICS else sent or ""
-        if metric in METRICS and sent not in {None, unit}:
-            if (metric, sent) not in CONVERSIONS:
-                continue
-            factor, summand = CONVERSIONS[metric, str(sent)]
-            value = (value * factor + summand).quantize(_MICRO, ROUND_HALF_UP)
+        kept = _in_own_unit(metric, value, sent)
+        if kept is None:
+            continue
         sequence = record.get("sequence")
-        order = (sequence if isinstance(sequence, int) else -1, offset)
-        yield (device, metric, unit), at, (*order, value, _text(record.get("patient_id")))
+        order = (sequence if isinstance(sequence, int) else -1, offset, 0)
+        yield (device, metric, kept[1]), at, Told(order, kept[0], ("EHR", _text(record.get("patient_id"))))
+
+
+def _hl7_time(text: str | None) -> datetime | None:
+    """A time with seconds: all that device observations here have."""
+    match = re.fullmatch(r"(\d{14})([.]\d+)?([+-]\d{4})?", text or "")
+    if not match:
+        return None
+    digits, fraction, offset = match.groups()
+    moment = datetime.strptime(digits, "%Y%m%d%H%M%S") + timedelta(seconds=float(fraction or 0))
+    if offset:
+        moment -= timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[3:]))
+    return moment
+
+
+def _hl7_records(topics: Path, loaded_at: datetime) -> Iterator[tuple[Series, datetime, Told]]:
+    """Device observations (IHE PCD-01) of the messages' topic: series, time, what is told.
+
+    As far as the examples and simulated feeds go: MDC named in either triple of OBX-3 by its reference id,
+    a device in OBX-18 of the OBX or of what contains it, an identifier with its authority in PID-3.
+    """
+    lines = (topics / "hl7.messages.jsonl").read_bytes().split(b"\n")[:-1]
+    seen: set[str] = set()
+    for offset, line in enumerate(lines):
+        message = json.loads(line)
+        meta = message["meta"]
+        if meta["sha256"] in seen or (meta["message_type"], meta["trigger_event"]) != ("ORU", "R01"):
+            continue
+        seen.add(meta["sha256"])
+        patient: tuple[str, str | None] = ("", None)
+        order_time: str | None = None
+        devices: dict[str, str] = {}
+        for segment in message["segments"]:
+            fields = segment["fields"]
+
+            def first(number: int, component: str = "1", fields: Any = fields) -> str | None:
+                value = fields.get(str(number), [{}])[0].get(component)
+                return value if isinstance(value, str) else None
+
+            match segment["id"]:
+                case "PID":
+                    patient = (first(3, "4") or meta["sending_facility"], first(3))
+                case "OBR":
+                    order_time, devices = first(7), {}
+                case "OBX":
+                    name = next(
+                        (
+                            first(3, text)
+                            for text, system in (("2", "3"), ("5", "6"))
+                            if first(3, system) == "MDC"
+                        ),
+                        None,
+                    )
+                    if name is None:
+                        continue
+                    place = re.sub(r"([.]0+)+$", "", first(4) or "")
+                    device = first(18) or next(
+                        (
+                            devices[whole]
+                            for whole in sorted(devices, key=len, reverse=True)
+                            if place.startswith(whole + ".")
+                        ),
+                        None,
+                    )
+                    if first(18):
+                        devices[place] = str(first(18))
+                    at = _hl7_time(first(14)) or _hl7_time(order_time)
+                    value = _number(first(5, "2" if first(2) == "SN" else "1"))
+                    is_removal = first(11) in {"D", "W", "X"}
+                    if device is None or at is None or at > loaded_at + CLOCK_AHEAD:
+                        continue
+                    if not is_removal and (value is None or first(2) not in {"NM", "SN"}):
+                        continue
+                    metric = MDC_METRICS.get(name, name)
+                    sent = MDC_UNITS.get(first(6, "2") or "", first(6))
+                    kept = _in_own_unit(metric, value or Decimal(0), sent)
+                    if kept is None:
+                        continue
+                    told = Told((-1, offset, segment["n"]), None if is_removal else kept[0], patient)
+                    yield (device, metric, kept[1]), at, told
 
 
 class Reference:
@@ -141,9 +243,7 @@ class Reference:
             )
         }
         patients = dict(
-            warehouse.rows(
-                "select identifier, patient_key from core.patient_identifiers where authority = 'EHR'"
-            )
+            warehouse.rows("select authority || '|' || identifier, patient_key from core.patient_identifiers")
         )
         versions: dict[tuple[object, ...], list[Version]] = defaultdict(list)
         for patient, device, metric, *rest in warehouse.rows(
@@ -152,15 +252,19 @@ class Reference:
         ):
             versions[patient, device, metric].append(Version(*rest))
 
-        told: dict[Series, dict[datetime, list[Any]]] = defaultdict(lambda: defaultdict(list))
-        for series, at, record in _records(topics, refused, loaded_at):
+        told: dict[Series, dict[datetime, list[Told]]] = defaultdict(lambda: defaultdict(list))
+        for series, at, record in chain(
+            _json_records(topics, refused, loaded_at), _hl7_records(topics, loaded_at)
+        ):
             told[series][at].append(record)
         self.series: dict[Series, list[Reading]] = {}
         for series, times in told.items():
             readings = []
             for at in sorted(times):
-                _, _, value, identifier = max(times[at], key=lambda record: record[:2])
-                patient = patients.get(identifier)
+                last = max(times[at], key=lambda record: record.order)
+                if last.value is None:
+                    continue
+                patient = patients.get("|".join(map(str, last.patient)))
                 in_force = [
                     version
                     for version in versions[patient, series[0], series[1]]
@@ -168,10 +272,12 @@ class Reference:
                 ]
                 assert len(in_force) <= 1
                 version = in_force[0] if in_force else None
-                readings.append(Reading(at, value, patient, len(times[at]), version))
+                records = sum(record.value is not None for record in times[at])
+                readings.append(Reading(at, last.value, patient, records, version))
             for reading, following in pairwise(readings):
                 reading.next_at = following.at
-            self.series[series] = readings
+            if readings:
+                self.series[series] = readings
         self.clock = max(readings[-1].at for readings in self.series.values())
 
     def telemetry_hours(self) -> Expected:

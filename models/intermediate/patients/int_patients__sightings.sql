@@ -53,14 +53,14 @@ seen as (
     union all
     select
         'telemetry' as source,
-        '{{ var("telemetry_patient_authority") }}' as authority,
+        telemetry.patient_authority as authority,
         telemetry.patient_id as identifier,
         min(telemetry.measured_at) as first_seen_at,
         max(telemetry.measured_at) as last_seen_at
     from telemetry
     where telemetry.is_reading
         and telemetry.patient_id is not null
-    group by telemetry.patient_id
+    group by telemetry.patient_authority, telemetry.patient_id
 )
 
 select

@@ -30,7 +30,7 @@ readings as (
         coalesce(metrics.drift_max_gap_minutes, {{ var('drift_max_gap_minutes') }}) as max_gap_minutes
     from records
     left join identifiers
-        on identifiers.authority = '{{ var("telemetry_patient_authority") }}'
+        on records.patient_authority = identifiers.authority
         and records.patient_id = identifiers.identifier
     left join metrics on records.metric_name = metrics.metric_name
     where records.is_reading

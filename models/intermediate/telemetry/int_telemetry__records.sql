@@ -1,5 +1,21 @@
-with records as (
+{%- set by_rank -%}
+    partition by device_id, metric_name, stored_unit, measured_at
+    order by
+        case when reject_reason is null then 0 else 1 end,
+        sequence_number desc nulls last,
+        arrived_at desc,
+        {{ text_order('_topic_id') }} desc,
+        _partition desc,
+        _offset desc,
+        segment_number desc
+{%- endset -%}
+
+with json_records as (
     select * from {{ ref('stg_devices__telemetry') }}
+),
+
+hl7_observations as (
+    select * from {{ ref('int_telemetry__hl7_observations') }}
 ),
 
 metrics as (
@@ -8,6 +24,68 @@ metrics as (
 
 conversions as (
     select * from {{ ref('unit_conversions') }}
+),
+
+-- the same reading may come both ways; of HL7 also what takes readings back, which is none itself
+records as (
+    select
+        'json' as sent_as,
+        _topic_id,
+        _partition,
+        _offset,
+        cast(null as bigint) as segment_number,
+        kafka_arrived_at,
+        arrived_at,
+        device_id,
+        '{{ var("telemetry_patient_authority") }}' as patient_authority,
+        patient_id,
+        metric_name,
+        measured_at_text,
+        measured_at,
+        cast(null as varchar(65535)) as measured_at_precision,
+        metric_value_text,
+        metric_value,
+        unit,
+        software_version,
+        sequence_number,
+        false as is_cut,
+        false as is_unknown_status,
+        false as has_several_channels,
+        false as is_removal
+    from json_records
+    union all
+    select
+        'hl7' as sent_as,
+        _topic_id,
+        _partition,
+        _offset,
+        segment_number,
+        kafka_arrived_at,
+        arrived_at,
+        device_id,
+        patient_authority,
+        patient_id,
+        metric_name,
+        measured_at_text,
+        measured_at,
+        measured_at_precision,
+        metric_value_text,
+        metric_value,
+        unit,
+        cast(null as varchar(65535)) as software_version,
+        sequence_number,
+        is_cut,
+        effect is null as is_unknown_status,
+        has_several_channels,
+        other_kind is not null as is_removal
+    from hl7_observations
+    where other_kind is null
+        or (
+            other_kind in ('removal', 'not_obtained')
+            and device_id is not null
+            and metric_name is not null
+            and measured_at is not null
+        )
 ),
 
 -- a known metric is kept in its own unit; of an unknown one nothing is known, so nothing is changed
@@ -39,15 +117,21 @@ judged as (
     select
         *,
         case
+            when is_removal then null
+            when is_cut then 'incomplete_segment'
+            when is_unknown_status then 'unknown_status'
             when device_id is null then 'no_device'
             when metric_name is null then 'no_metric'
             when measured_at_text is null then 'no_time'
             when measured_at is null then 'unreadable_time'
+            -- a day would put the reading into an hour in which it was not measured
+            when measured_at_precision in ('year', 'month', 'day') then 'imprecise_time'
             when metric_value_text is null then 'no_value'
             when metric_value is null then 'no_number'
             when is_unknown_unit then 'unknown_unit'
             when abs(stored_value) >= 999999999999.9999995 then 'no_number'
             when measured_at > arrived_at + interval '{{ var("max_clock_ahead_minutes") }} minutes' then 'clock_ahead'
+            when has_several_channels then 'several_channels'
         end as reject_reason
     from in_metric_unit
 ),
@@ -56,17 +140,12 @@ judged as (
 ranked as (
     select
         *,
-        row_number() over (
-            partition by device_id, metric_name, stored_unit, measured_at
-            order by
-                case when reject_reason is null then 0 else 1 end,
-                sequence_number desc nulls last,
-                arrived_at desc,
-                _topic_id desc,
-                _partition desc,
-                _offset desc
-        ) as record_rank,
-        count(*) over (
+        row_number() over ({{ by_rank }}) as record_rank,
+        -- where a removal wins, there is no reading
+        first_value(case when is_removal then 1 else 0 end) over (
+            {{ by_rank }} rows between unbounded preceding and current row
+        ) = 1 as is_removed,
+        sum(case when is_removal then 0 else 1 end) over (
             partition by
                 device_id, metric_name, stored_unit, measured_at,
                 case when reject_reason is null then 0 else 1 end
@@ -74,27 +153,38 @@ ranked as (
     from judged
 ),
 
+outcomes as (
+    select
+        *,
+        case when is_removed and reject_reason is null then 'removed' else reject_reason end as final_reason
+    from ranked
+    where not is_removal
+),
+
 final as (
     select
         cast(_topic_id as varchar(65535)) as _topic_id,
         cast(_partition as integer) as _partition,
         cast(_offset as bigint) as _offset,
+        cast(segment_number as bigint) as segment_number,
+        cast(sent_as as varchar(65535)) as sent_as,
         cast(kafka_arrived_at as timestamp) as kafka_arrived_at,
         cast(arrived_at as timestamp) as arrived_at,
         cast(device_id as varchar(65535)) as device_id,
+        cast(patient_authority as varchar(65535)) as patient_authority,
         cast(patient_id as varchar(65535)) as patient_id,
         cast(metric_name as varchar(65535)) as metric_name,
         cast(stored_unit as varchar(65535)) as unit,
         cast(measured_at as timestamp) as measured_at,
         cast(date_trunc('hour', measured_at) as timestamp) as hour_at,
-        cast(case when reject_reason is null then stored_value end as numeric(18, 6)) as metric_value,
+        cast(case when final_reason is null then stored_value end as numeric(18, 6)) as metric_value,
         cast(software_version as varchar(65535)) as software_version,
         cast(sequence_number as bigint) as sequence_number,
         cast(is_known_metric as boolean) as is_known_metric,
-        cast(reject_reason as varchar(65535)) as reject_reason,
-        cast(reject_reason is null and record_rank = 1 as boolean) as is_reading,
-        cast(case when reject_reason is null and record_rank = 1 then record_count end as bigint) as record_count
-    from ranked
+        cast(final_reason as varchar(65535)) as reject_reason,
+        cast(final_reason is null and record_rank = 1 as boolean) as is_reading,
+        cast(case when final_reason is null and record_rank = 1 then record_count end as bigint) as record_count
+    from outcomes
 )
 
 select * from final

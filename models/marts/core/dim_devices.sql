@@ -27,6 +27,7 @@ heard as (
         min(measured_at) as first_reading_at,
         max(measured_at) as last_reading_at,
         max(case when position_from_last = 1 then software_version end) as reported_software_version,
+        max(case when position_from_last = 1 then patient_authority end) as reported_patient_authority,
         max(case when position_from_last = 1 then patient_id end) as reported_patient_id
     from readings
     group by device_id
@@ -65,7 +66,7 @@ final as (
         on registered_patients.authority = '{{ var("ehr_patient_authority") }}'
         and registrations.patient_id = registered_patients.identifier
     left join identifiers as reporting_patients
-        on reporting_patients.authority = '{{ var("telemetry_patient_authority") }}'
+        on heard.reported_patient_authority = reporting_patients.authority
         and heard.reported_patient_id = reporting_patients.identifier
 )
 

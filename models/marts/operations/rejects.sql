@@ -59,6 +59,10 @@ refused_by_decoder as (
 -- what was received and read, but is no fact
 no_facts as (
     select {{ topic_of('raw.device_telemetry') }} as topic, reject_reason from telemetry_rejects
+    where sent_as = 'json'
+    union all
+    select {{ topic_of('raw.hl7_messages') }} as topic, reject_reason from telemetry_rejects
+    where sent_as = 'hl7'
     union all
     select {{ topic_of('raw.hl7_messages') }} as topic, reject_reason from message_rejects
     union all
