@@ -1,4 +1,7 @@
-"""The ``cdw`` command: its words and nothing else; the work is done in the modules beside it."""
+"""The ``cdw`` command: its words and nothing else; the work is done in the modules beside it.
+
+A command imports what it needs itself: the libraries of all take longer to load than most commands to run.
+"""
 
 import os
 import sys
@@ -10,18 +13,9 @@ from typing import Annotated
 
 import typer
 
-from loaders.decode import decode_files, ingest_files
-from loaders.demo.run import run_demo
 from loaders.errors import CdwError
-from loaders.load import load_directory
-from loaders.profile import find_target
-from loaders.progress import LoadProgress
 from loaders.simulate.config import DEFAULT_START, Config
 from loaders.simulate.defects import KINDS
-from loaders.simulate.progress import SimulationProgress
-from loaders.simulate.scenario import parse_defects
-from loaders.simulate.write import simulate
-from loaders.status import read_status
 
 app = typer.Typer(
     name="cdw",
@@ -63,6 +57,9 @@ def load_command(
     A record that no warehouse can hold goes to raw_restricted.rejected_records with its reason; that is no
     failure. Example: cdw load --from topics --target duckdb
     """
+    from loaders.load import load_directory
+    from loaders.progress import LoadProgress
+
     with LoadProgress() as progress:
         loaded = load_directory(directory, target, loaded_at=loaded_at, observer=progress)
     typer.echo("\n".join(loaded.as_lines()))
@@ -77,6 +74,9 @@ def status_command(
 
     Example: cdw status --target postgres
     """
+    from loaders.profile import find_target
+    from loaders.status import read_status
+
     status = read_status(find_target(target))
     typer.echo(status.as_json() if as_json else "\n".join(status.as_lines()))
 
@@ -111,6 +111,10 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     Topics as DIR/TOPIC.jsonl, messages as DIR/hl7/*.hl7, and the truth about the defects as DIR/defects.csv.
     Example: cdw simulate --out topics --seed 7 --defect clogged_filter:DEV-0003
     """
+    from loaders.simulate.progress import SimulationProgress
+    from loaders.simulate.scenario import parse_defects
+    from loaders.simulate.write import simulate
+
     try:
         config = Config(seed, patients, hours, start or DEFAULT_START)
         if defect:
@@ -129,19 +133,30 @@ Files = Annotated[
 
 
 @app.command("decode")
-def decode_command(
+def decode_command(  # noqa: PLR0913, PLR0917 - an argument an option
     files: Files,
     rejects: Annotated[
         Path | None,
         typer.Option(help="Write what could not be decoded, with its bytes, to this file.", metavar="FILE"),
     ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Write names (PID.PATIENT_NAME.FAMILY_NAME) for numbers.")
+    ] = False,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Add what hl7apy finds against the standard to the warnings.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that decode side by side.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when anything was rejected.")] = False,
 ) -> None:
     """Decode HL7 v2: one JSON record a message on stdout; on stderr, where and why one was rejected.
 
     Example: cdw decode examples/hl7/*.hl7 --rejects rejects.jsonl > records.jsonl
     """
-    counts = decode_files(files, out=sys.stdout.buffer, rejects=rejects)
+    from loaders.decode import Form, decode_files
+
+    counts = decode_files(
+        files, out=sys.stdout.buffer, rejects=rejects, form=Form(names, validate), workers=workers
+    )
     typer.echo(counts, err=True)
     if strict and counts.rejects:
         raise typer.Exit(1)
@@ -164,6 +179,8 @@ def ingest_command(
         raise typer.BadParameter(
             "publishing to Kafka is not there yet: name a topic directory with --to-dir DIR"
         )
+    from loaders.decode import ingest_files
+
     typer.echo(ingest_files(files, to_dir))
 
 
@@ -180,6 +197,8 @@ def demo_command(
 
     Example: cdw demo --patients 5 --hours 12
     """
+    from loaders.demo.run import run_demo
+
     run_demo(Config(seed, patients, hours), out)
 
 

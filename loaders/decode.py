@@ -14,10 +14,12 @@ import msgspec
 
 from loaders.errors import CdwError
 from loaders.hl7.decoder import Message
+from loaders.hl7.names import with_long_names
 from loaders.hl7.publish import publish_message, publish_reject
 from loaders.hl7.rejects import Reject
 from loaders.hl7.stream import Options, Place, decode_place, places
-from loaders.parallel import ordered_map
+from loaders.hl7.validate import findings
+from loaders.parallel import write_in_order
 from loaders.settings import load_settings
 
 STDIN = "-"
@@ -52,13 +54,6 @@ class Form(NamedTuple):
 _AS_RECORDS = Form()
 
 
-class _Decoded(NamedTuple):
-    """What a batch of places came to: lines of JSON."""
-
-    records: list[bytes]
-    rejects: list[tuple[Reject, bytes]]
-
-
 def decode_files(
     files: list[str],
     *,
@@ -83,14 +78,14 @@ def decode_files(
     counts = Counts()
     try:
         with _open_rejects(rejects, files) if rejects else nullcontext() as reject_file:
-            for decoded in ordered_map(partial(_decode_batch, form=form), _batches(files), workers):
-                counts.messages += len(decoded.records)
-                counts.rejects += len(decoded.rejects)
-                out.writelines(decoded.records)
-                for reject, line in decoded.rejects:
+            function = partial(_decode_batch, form=form)
+            for messages, rejected in write_in_order(function, _batches(files), out, workers):
+                counts.messages += messages
+                counts.rejects += len(rejected)
+                for reject in rejected:
                     _tell(reject)
                     if reject_file:
-                        reject_file.write(line)
+                        reject_file.write(_line(reject))
         out.flush()
     except OSError as error:
         raise CdwError(
@@ -169,18 +164,24 @@ def _batches(files: list[str]) -> Iterator[_Batch]:
         yield batch
 
 
-def _decode_batch(batch: _Batch, form: Form) -> _Decoded:
-    decoded = _Decoded([], [])
+def _decode_batch(batch: _Batch, form: Form) -> tuple[bytes, tuple[int, list[Reject]]]:
+    """Give the lines of the records, their number, and the rejects."""
+    records: list[bytes] = []
+    rejects: list[Reject] = []
     for place in batch.places:
         result = decode_place(place, batch.options)
         if isinstance(result, Message):
-            decoded.records.append(_line(_formed(result, form)))
+            records.append(_line(_formed(result, form)))
         else:
-            decoded.rejects.append((result, _line(result)))
-    return decoded
+            rejects.append(result)
+    return b"".join(records), (len(records), rejects)
 
 
 def _formed(message: Message, form: Form) -> object:
+    if form.validate:
+        message.meta["warnings"] += findings(message.er7, message.meta["dictionary"])
+    if form.names:
+        return with_long_names(message.record)
     return {"meta": message.meta, "segments": msgspec.Raw(message.segments.encode()), "er7": message.er7}
 
 

@@ -1,27 +1,95 @@
-"""A function over many values, in several processes."""
+"""One function over many values in several processes, its output in one order."""
 
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import TypeVar
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, BinaryIO, TypeVar
+
+from loaders.errors import CdwError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_STOPPED = -1
+_LOOK_SECONDS = 0.0002
 
-def ordered_map(function: Callable[[T], R], values: Iterable[T], workers: int) -> Iterator[R]:
-    """Like ``map``, in ``workers`` processes; with one, in this one.
 
-    Results come in the order of the values; no more values are taken than the workers need to be busy.
+def write_in_order(
+    function: Callable[[T], tuple[bytes, R]], values: Iterable[T], out: BinaryIO, workers: int
+) -> Iterator[R]:
+    """Write the bytes that a function makes of each value, and yield what else it gives; all in their order.
+
+    With one worker all is done in this process. With more, each writes what it has made when its turn has
+    come: what may be much is not sent to another process first. Two values a worker are taken ahead at most.
+
+    Args:
+        function: can be sent to another process, as can the values and what it gives.
+        values: what it is called with.
+        out: an open file, with a descriptor where there are several workers.
+        workers: how many processes.
+
+    Raises:
+        OSError: the output cannot be written.
+        CdwError: a worker was ended from outside.
     """
     if workers == 1:
-        yield from map(function, values)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        pending: deque[Future[R]] = deque()
         for value in values:
-            pending.append(pool.submit(function, value))
-            if len(pending) > workers + 1:
+            data, rest = function(value)
+            out.write(data)
+            yield rest
+        return
+    out.flush()
+    processes = get_context("fork")  # the descriptor is theirs too
+    turn = processes.Value("q", 0, lock=False)
+    with ProcessPoolExecutor(
+        workers, mp_context=processes, initializer=_start, initargs=(function, out.fileno(), turn)
+    ) as pool:
+        pending: deque[Future[Any]] = deque()
+        try:
+            for number, value in enumerate(values):
+                pending.append(pool.submit(_work, number, value))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        except BrokenProcessPool:
+            raise CdwError(
+                "a worker process was ended from outside, for want of memory perhaps",
+                where=f"one of {workers} workers",
+                do="run the command again, with fewer workers; what was written is not complete",
+            ) from None
+        finally:
+            turn.value = _STOPPED
+
+
+# Of a worker: what it shares with the others, set when it starts.
+_function: Callable[[Any], tuple[bytes, Any]]
+_out: BinaryIO
+_turn: (
+    Any  # the number of the value whose bytes are next; who has that number changes it, so there is no lock
+)
+
+
+def _start(function: Callable[[Any], tuple[bytes, Any]], descriptor: int, turn: Any) -> None:
+    global _function, _out, _turn
+    _function, _out, _turn = function, os.fdopen(descriptor, "wb", closefd=False), turn
+
+
+def _work(number: int, value: Any) -> Any:
+    try:
+        data, rest = _function(value)
+        # Whoever it waits for may be killed: a lock would never be released then.
+        while _turn.value not in {number, _STOPPED}:
+            time.sleep(_LOOK_SECONDS)
+        if _turn.value == number:
+            _out.write(data)
+            _out.flush()
+            _turn.value = number + 1
+    except BaseException:
+        _turn.value = _STOPPED
+        raise
+    return rest

@@ -15,6 +15,7 @@ import pytest
 
 from loaders.decode import decode_files, ingest_files
 from loaders.errors import CdwError
+from loaders.parallel import write_in_order
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples" / "hl7"
@@ -64,7 +65,7 @@ def test_all_examples_decode_and_only_the_broken_ones_are_rejected(tmp_path: Pat
     files = sorted(str(file) for file in EXAMPLES.glob("*.hl7"))
     with (tmp_path / "records.jsonl").open("wb") as out:
         counts = decode_files(files, out=out, rejects=rejects)
-    assert (counts.messages, counts.rejects) == (27, 8)
+    assert (counts.messages, counts.rejects) == (39, 8)
     found = lines(rejects.read_bytes())
     assert {reject["source"] for reject in found} == {"broken.hl7", "broken_charset.hl7", "broken_frames.hl7"}
     codes = "E_NO_MSH E_NO_MESSAGE_TYPE E_DELIMITERS E_CONTROL_CHARACTERS E_CHARSET E_EMPTY E_FRAME"
@@ -142,22 +143,26 @@ def test_a_reject_file_that_cannot_be_written_is_said(feed: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_full_disk_is_said(feed: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_said(feed: Path, workers: int) -> None:
     with (
         Path("/dev/full").open("wb", buffering=0) as full,
         pytest.raises(CdwError, match="cannot be written"),
     ):
-        decode_files([str(feed)], out=full)
+        decode_files([str(feed)], out=full, workers=workers)
 
 
-def test_a_reader_that_goes_away_is_said_without_a_trace(tmp_path: Path) -> None:
-    (tmp_path / "long.hl7").write_bytes((GOOD % 1) * 5000)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reader_that_goes_away_is_said_without_a_trace(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "long.hl7").write_bytes((GOOD % 1) * 20_000)
     command = [
         sys.executable,
         "-c",
         "from loaders.cli import main; main()",
         "decode",
         str(tmp_path / "long.hl7"),
+        "--workers",
+        workers,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY) as process:
         assert process.stdout and process.stderr
@@ -167,6 +172,42 @@ def test_a_reader_that_goes_away_is_said_without_a_trace(tmp_path: Path) -> None
     assert process.returncode == 1
     assert b"Traceback" not in told
     assert b"Exception" not in told
+
+
+def test_names_and_findings_are_there_when_asked_for(feed: Path) -> None:
+    feed.write_bytes(GOOD % 1)
+    (named,) = lines(cdw("decode", feed, "--names").stdout)
+    assert named["PID"]["PATIENT_NAME"] == [{"FAMILY_NAME": {"SURNAME": "Zzcanary"}, "GIVEN_NAME": "Testa"}]
+    (record,) = lines(cdw("decode", feed, "--validate").stdout)
+    assert "V_REQUIRED ADT_A01.EVN" in record["meta"]["warnings"]
+    assert lines(cdw("decode", feed).stdout)[0]["meta"]["warnings"] == []
+    (both,) = lines(cdw("decode", feed, "--names", "--validate").stdout)
+    assert both == named | {"meta": record["meta"]}
+
+
+def test_several_workers_write_what_one_writes(tmp_path: Path) -> None:
+    feed, rejects = tmp_path / "feed.hl7", tmp_path / "rejects.jsonl"
+    envelope = b"FHS|^~\\&|||||||||F1\rBHS|^~\\&|||||||||B%d\r"
+    parts = [GOOD % n + BAD * (n % 7 == 0) + (envelope % n) * (n % 1000 == 0) for n in range(20_000)]
+    feed.write_bytes(b"".join(parts))
+    done = []
+    for workers in ("1", "3"):
+        run = cdw("decode", feed, "-", "--rejects", rejects, "--workers", workers, stdin=GOOD % 1 + b"x")
+        done.append((run.returncode, run.stdout, run.stderr, rejects.read_bytes()))
+    assert done[0] == done[1]
+    assert len(done[0][1].splitlines()) == 20_001
+
+
+def _die(number: int) -> tuple[bytes, int]:
+    if number == 7:
+        os._exit(9)
+    return b"%d\n" % number, number
+
+
+def test_a_worker_that_dies_is_told_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as out, pytest.raises(CdwError, match="ended from outside"):
+        list(write_in_order(_die, range(100), out, workers=3))
+    assert (tmp_path / "out").read_bytes() in b"".join(b"%d\n" % n for n in range(7))
 
 
 def test_the_settings_reach_the_decoder(feed: Path) -> None:
