@@ -86,6 +86,10 @@ docs: $(RUNTIME) $(DOCS)/profiles.yml ## Build the documentation site: lineage, 
 	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet docs generate --static
 	@echo "open $(CURDIR)/target/static_index.html"
 
+.PHONY: bench-decode
+bench-decode: setup ## Measure the HL7 decoder beside hl7apy and python-hl7, on 1 GB too (some minutes)
+	$(BIN)/python benchmarks/decode.py
+
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 .PHONY: lock upgrade
 lock: $(UV) ## Regenerate the lock files after a change of pyproject.toml, versions kept where they still fit
