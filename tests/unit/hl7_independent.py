@@ -297,14 +297,19 @@ def left_over(data: bytes, pieces: list[tuple[bytes, int | None]]) -> int:
     at = lost = 0
     for piece, offset in pieces:
         begin = data.find(piece, at) if offset is None else offset
-        # The same text may stand in the envelope before it.
-        while offset is None and 0 <= begin < at + 10_000 and _lost_between(data[at:begin], encoding):
+        # The same text may stand within the envelope before it.
+        while offset is None and at <= begin and not _ends_a_line(data[at:begin], encoding):
             begin = data.find(piece, begin + 1)
         if begin < at or data[begin : begin + len(piece)] != piece:
             return -1
         lost += _lost_between(data[at:begin], encoding)
         at = begin + len(piece)
     return lost + _lost_between(data[at:], encoding)
+
+
+def _ends_a_line(between: bytes, encoding: str) -> bool:
+    text = between.decode(encoding, "replace")
+    return not text.strip(AROUND + "\xef\xbb\xbf") or text.endswith(("\r", "\n"))
 
 
 def _lost_between(data: bytes, encoding: str) -> int:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from loaders.hl7.decoder import Message
 from loaders.hl7.rejects import CODEC, Code, Reject
@@ -133,6 +134,8 @@ def check_message(message: Message, where: str = "message") -> None:
         return  # ADD has made a header of a name that stood alone
     if not parsed.marks.escape and any("\n" in value for value in sent.values()):
         return  # a line end cannot be written in one line
+    if ("ADD", "ADD") in pairwise(names):
+        return  # one that holds nothing, and nothing to go on with: it is dropped before another
     # A byte order mark, so that no other character set is thought of.
     (result,) = decode_stream([b"\xef\xbb\xbf" + again.encode()], source="again")
     assert isinstance(result, Message), f"{where}: the segments written and read again: {_code(result)}"
