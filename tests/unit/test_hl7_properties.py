@@ -353,6 +353,38 @@ def test_time_and_output_are_in_proportion_to_the_input(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\rNTE|1" * 100_000, [{"1": [{"1": "1"}]}] * 100_000),
+        ("\rZZZ" + "|x" * 100_000, [{str(n): [{"1": "x"}] for n in range(1, 100_001)}]),
+        ("\rZZZ|" + "x~" * 99_999 + "x", [{"1": [{"1": "x"}] * 100_000}]),
+        ("\rZZZ|" + "x^" * 100_000, [{"1": [{str(n): "x" for n in range(1, 100_001)}]}]),
+        ("\rZZZ|" + "&" * 100_000 + "x", [{"1": [{"1.100001": "x"}]}]),
+        ("\rZZZ|" + "x" * 3_900_000, [{"1": [{"1": "x" * 3_900_000}]}]),
+        ("\rZZZ|x" + "\rtext" * 100_000, [{"1": [{"1": "x" + "\ntext" * 100_000}]}]),
+        ("\rZZZ|x" + "\rADD|y" * 100_000, [{"1": [{"1": "x" + "y" * 100_000}]}]),
+        ("\rZZZ|" + "\\T\\" * 100_000, [{"1": [{"1": "&" * 100_000}]}]),
+        ("\rZZZ|" + "\\XC3\\\\XA9\\" * 100_000, [{"1": [{"1": "é" * 100_000}]}]),
+    ],
+    ids=[
+        "segments", "fields", "repetitions", "components", "subcomponents", "value", "lines", "ADD",
+        "escapes", "hex",
+    ],
+)  # fmt: skip
+def test_nothing_is_lost_of_what_is_large(text: str, expected: Any) -> None:
+    is_whole = [segment["fields"] for segment in decoded(H + text.encode())[1:]] == expected
+    assert is_whole
+
+
+def test_a_hundred_thousand_messages() -> None:
+    data = b"MSH|^~\\&|||||||A\r"
+    found = decode(data * 100_000)
+    assert {type(result) for result in found} == {Message}
+    assert len(found) == 100_000
+    assert sum(len(result.data) for result in found if isinstance(result, Message)) == 100_000 * len(data)
+
+
+@pytest.mark.parametrize(
     "start", [H + b"\rNTE|", b"no HL7", VT + H + b"\rNTE|", H + b"\r\n" * 100, b"FHS|^~\\&|"]
 )
 @pytest.mark.parametrize("filling", [b"x", b"\r", b"|", b"\rPID"])
