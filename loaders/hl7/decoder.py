@@ -231,6 +231,11 @@ def _join_lines(text: str, separator: str) -> _Lines:
             segments.append([line])
             blanks.append(blank)
         else:
+            if len(segments) > 2 and cut.startswith("ADD" + separator) and len(segments[-1]) == 1:
+                # What follows shows that an ADD without fields goes on with text.
+                segments.pop()
+                blanks.pop()
+                segments[-1].append(cut[4:])
             # A line such as "NKA" looks like a segment: what follows shows that it was text too.
             first = len(segments)
             while len(segments[first - 1]) == 1 and len(segments[first - 1][0]) == 3:

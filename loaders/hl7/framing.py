@@ -86,11 +86,14 @@ class _Pile:
         self._parts.append(data)
         self._size += len(data)
         if self._size > self._max_bytes:
-            whole = self.take()
-            last = (len(whole) - 1) // self._max_bytes * self._max_bytes
-            for start in range(0, last, self._max_bytes):
-                yield whole[start : start + self._max_bytes]
-            self._parts, self._size = [whole[last:]], len(whole) - last
+            whole, start = self.take(), 0
+            while len(whole) - start > self._max_bytes:
+                end = start + self._max_bytes
+                while whole[end] & 0xC0 == 0x80 and end > max(start + 1, start + self._max_bytes - 3):
+                    end -= 1  # not within a character of UTF-8
+                yield whole[start:end]
+                start = end
+            self._parts, self._size = [whole[start:]], len(whole) - start
 
     def take(self) -> bytes:
         """Give what there is, and begin anew."""

@@ -60,9 +60,11 @@ class Reader:
         """Decode the fields of the header segment alone.
 
         Raises:
-            RejectError: E_CONTROL_CHARACTERS.
+            RejectError: E_CONTROL_CHARACTERS; or E_DELIMITERS, for text that goes on where MSH-2 should end.
         """
         line = text.split("\r", 1)[0]
+        if line[self._header_size :][:1] not in {"", self._delimiters.field}:
+            raise RejectError("E_DELIMITERS")
         (template,), values = self._read(line)
         fields: Fields = msgspec.json.decode(template[:-1] % values[1:])
         return fields
