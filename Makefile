@@ -86,6 +86,15 @@ docs: $(RUNTIME) $(DOCS)/profiles.yml ## Build the documentation site: lineage, 
 	$(DBT_FOR_DOCS) $(BIN)/dbt --quiet docs generate --static
 	@echo "open $(CURDIR)/target/static_index.html"
 
+.PHONY: dictionary
+dictionary: setup ## Make the HL7 dictionary and its seed anew, after a change of hl7apy or of the overlay
+	$(BIN)/python scripts/make_hl7_dictionary.py
+
+FUZZ_SECONDS ?= 600
+.PHONY: fuzz
+fuzz: setup ## Fuzz the HL7 decoder for FUZZ_SECONDS (600), led by coverage (Linux on x86-64)
+	$(BIN)/python -m tests.fuzz.fuzz_hl7 $(FUZZ_SECONDS)
+
 .PHONY: bench-decode
 bench-decode: setup ## Measure the HL7 decoder beside hl7apy and python-hl7, on 1 GB too (some minutes)
 	$(BIN)/python benchmarks/decode.py
