@@ -5,7 +5,7 @@ to inputs that nobody thought of. Each has to hold what ``tests/unit/hl7_invaria
 not is saved under ``.cache/fuzz/findings`` by its sha256, and never printed; the exit code is then 1. Such a
 file is decoded again, with the traceback, by ``python -m tests.fuzz.fuzz_hl7 --again FILE``.
 
-It needs atheris, which no other part of the project does (Linux, CPython 3.11 to 3.13).
+It needs atheris, which no other part of the project does; there is one for Linux on x86-64.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
     what.add_argument("--fuzz", type=int, metavar="SECONDS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.again:
-        _checker()(arguments.again.read_bytes())
+        checker()(arguments.again.read_bytes())
     elif importlib.util.find_spec("atheris") is None:
         sys.exit(
             "fuzz_hl7: atheris is not installed here; `pip install atheris` (Linux, CPython 3.11 to 3.13)"
@@ -89,7 +89,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _checker() -> Callable[[bytes], None]:
+def checker() -> Callable[[bytes], None]:
     """Import what is fuzzed, and give the check of one input."""
     from loaders.hl7.stream import decode_stream  # noqa: PLC0415 - atheris has to see it imported
     from tests.unit.hl7_invariants import check, check_chunks  # noqa: PLC0415
@@ -106,7 +106,7 @@ def _checker() -> Callable[[bytes], None]:
 def _fuzz(seconds: int) -> None:
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["loaders.hl7"]):
-        run = _checker()
+        run = checker()
     seen: set[tuple[str, str, int]] = set()
 
     def run_and_go_on(data: bytes) -> None:

@@ -130,12 +130,13 @@ def check_message(message: Message, where: str = "message") -> None:
 
     again = independent.canonical(parsed, charset)
     assert independent.encode(segments) == again, f"{where}: the segments written again"
-    if any(re.match(r"(?:MSH|FHS|BHS|BTS|FTS)\W", line) for line in again.split("\r")[1:]):
+    written = again.split("\r")
+    if any(re.match(r"(?:MSH|FHS|BHS|BTS|FTS)\W", line) for line in written[1:]):
         return  # ADD has made a header of a name that stood alone
     if not parsed.marks.escape and any("\n" in value for value in sent.values()):
         return  # a line end cannot be written in one line
-    if ("ADD", "ADD") in pairwise(names):
-        return  # one that holds nothing, and nothing to go on with: it is dropped before another
+    if any(b[:3] == "ADD" and (a[:3] == "ADD" or len(a) == 3) for a, b in pairwise(written)):
+        return  # an ADD with nothing before it to go on with: once it has a value, it may have
     # A byte order mark, so that no other character set is thought of.
     (result,) = decode_stream([b"\xef\xbb\xbf" + again.encode()], source="again")
     assert isinstance(result, Message), f"{where}: the segments written and read again: {_code(result)}"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from loaders.hl7.decoder import Message
 from loaders.hl7.stream import decode_stream
+from tests.fuzz.fuzz_hl7 import checker
 from tests.unit import hl7_independent as independent
 from tests.unit.hl7_files import EXAMPLES, FIXTURES, files
 from tests.unit.hl7_invariants import check, check_chunks, decode
@@ -182,23 +183,31 @@ LINES = [
 soup = st.lists(st.sampled_from(LINES) | st.sampled_from(["\r", "\n", "\r\n", "\r\r"]), max_size=30)
 texts = soup.map("".join) | st.lists(st.sampled_from(LINES), max_size=15).map("\r".join)
 HEADER = "MSH|^~\\&|A|F|||1||ADT^A01|1|P|2.5\r"
+H = HEADER.rstrip().encode()
 
 
 @patiently
 @given(texts, st.sampled_from(["utf-8", "utf-16", "latin-1"]))
 @example("MSH|^~\\&|||||||A\rOBX|1\r\rADD\rNKA\r\rADD\rtext", "utf-8")
+@example("MSH|^~\\&\rtext|||||||A", "utf-8")
 def test_lines_of_all_kinds_in_any_order(text: str, codec: str) -> None:
     check(text.encode(codec, "ignore"))
 
 
 @patiently
 @given(texts)
+@example("PID|1||7\rADD|\rtext")
+@example("NKA\rADD|\rtext")
+@example("PV1\rADD||x\rtext")
+@example("ADD\rADD|\rADD|x")
 def test_lines_of_all_kinds_in_one_message(text: str) -> None:
     check((HEADER + text).encode())
 
 
 @patiently
 @given(st.binary(max_size=200))
+@example(FS + b"\xef")
+@example(b"\xef\r" + H)
 def test_bytes_of_all_kinds(data: bytes) -> None:
     check(data)
     check(HEADER.encode() + data)
@@ -230,6 +239,12 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(mutated())
 def test_files_with_errors_of_all_kinds(data: bytes) -> None:
     check(data)
+
+
+def test_the_fuzz_target_checks_what_these_tests_check() -> None:
+    run = checker()
+    for data in SEEDS:
+        run(data)
 
 
 # -- streams -------------------------------------------------------------------------------------------------
@@ -268,6 +283,7 @@ def test_whatever_is_in_a_frame_costs_no_neighbour(data: bytes, max_kilobytes: i
 
 @patiently
 @given(mutated() | streams, st.integers(1, 300), st.integers(1, 50))
+@example(("\ufeff" + "𝄞é" * 50).encode("utf-16-le"), 3, 7)
 def test_a_limit_loses_no_byte_and_does_not_hang_on_how_the_input_is_cut(
     data: bytes, max_bytes: int, size: int
 ) -> None:
@@ -283,7 +299,6 @@ def test_a_limit_loses_no_byte_and_does_not_hang_on_how_the_input_is_cut(
 
 # -- cost ----------------------------------------------------------------------------------------------------
 
-H = b"MSH|^~\\&|A|F|||1||ADT^A01|1|P|2.5"
 FHS = b"FHS|^~\\&|"
 BITS = bytes.maketrans(b"01", b"|a")
 
@@ -356,6 +371,7 @@ def test_time_and_output_are_in_proportion_to_the_input(name: str) -> None:
     ("text", "expected"),
     [
         ("\rNTE|1" * 100_000, [{"1": [{"1": "1"}]}] * 100_000),
+        ("\rNTE|1" * 100_000 + "\rtext", [{"1": [{"1": "1"}]}] * 99_999 + [{"1": [{"1": "1\ntext"}]}]),
         ("\rZZZ" + "|x" * 100_000, [{str(n): [{"1": "x"}] for n in range(1, 100_001)}]),
         ("\rZZZ|" + "x~" * 99_999 + "x", [{"1": [{"1": "x"}] * 100_000}]),
         ("\rZZZ|" + "x^" * 100_000, [{"1": [{str(n): "x" for n in range(1, 100_001)}]}]),
@@ -367,8 +383,8 @@ def test_time_and_output_are_in_proportion_to_the_input(name: str) -> None:
         ("\rZZZ|" + "\\XC3\\\\XA9\\" * 100_000, [{"1": [{"1": "é" * 100_000}]}]),
     ],
     ids=[
-        "segments", "fields", "repetitions", "components", "subcomponents", "value", "lines", "ADD",
-        "escapes", "hex",
+        "segments", "segments and text", "fields", "repetitions", "components", "subcomponents",
+        "value", "lines", "ADD", "escapes", "hex",
     ],
 )  # fmt: skip
 def test_nothing_is_lost_of_what_is_large(text: str, expected: Any) -> None:
