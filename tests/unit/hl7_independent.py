@@ -321,3 +321,20 @@ def _lost_between(data: bytes, encoding: str) -> int:
 def header_count(text: str) -> int:
     """Count the lines and frames that begin with a header in the usual field separator."""
     return len(_HEADER.findall(text))
+
+
+def envelopes(text: str) -> Iterator[dict[str, list[Leaf]]]:
+    """Give, for each header of a message, the values of the FHS and BHS that it is under."""
+    above: dict[str, list[Leaf]] = {}
+    for line in re.split("[\r\n]+", text):
+        name = line.lstrip(AROUND)[:4]
+        if name == "MSH|":
+            yield dict(above)
+        elif name in ("FHS|", "BHS|"):
+            if name == "FHS|":
+                above = {}
+            above[name[:3]] = list(leaves(parse(line.lstrip(AROUND)), "utf-8"))
+        elif name == "BTS|":
+            above.pop("BHS", None)
+        elif name == "FTS|":
+            above = {}

@@ -6,6 +6,7 @@ What is compared with the records comes from ``hl7_independent``, which shares n
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,26 @@ def test_every_header_line_begins_a_result(folder: Path) -> None:
         begun = sum(piece.lstrip(b"\xef\xbb\xbf \t\r\n\x0b").startswith(b"MSH|") for piece in found)
         headers = independent.header_count(data.decode("latin-1").replace("\xef\xbb\xbf", "\ufeff"))
         assert headers == begun, file.name
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_message_has_the_values_of_its_envelope(folder: Path) -> None:
+    for file in files(folder):
+        data = file.read_bytes()
+        if not re.search(rb"(?:FHS|BHS)\|", data) or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            continue
+        sent = list(independent.envelopes(data.decode("utf-8", "replace")))
+        kept = [r.meta.get("envelope", {}) for r in results(file) if isinstance(r, Message)]
+        assert len(sent) == len(kept) > 0 or not any(sent), file.name
+        found = [
+            {
+                name: list(independent.decoded_leaves([{"n": 1, "id": name, "fields": fields}]))
+                for name, fields in envelope.items()
+            }
+            for envelope in kept
+        ]
+        is_same = found == sent
+        assert is_same, file.name
 
 
 @pytest.mark.parametrize("folder", [EXAMPLES, FIXTURES], ids=lambda folder: folder.name)
