@@ -309,7 +309,7 @@ def left_over(data: bytes, pieces: list[tuple[bytes, int | None]]) -> int:
 
 def _ends_a_line(between: bytes, encoding: str) -> bool:
     text = between.decode(encoding, "replace")
-    return not text.strip(AROUND + "\xef\xbb\xbf") or text.endswith(("\r", "\n"))
+    return not text.strip(AROUND + "\xef\xbb\xbf") or text[-1] in "\r\n\x0b\x1c"
 
 
 def _lost_between(data: bytes, encoding: str) -> int:
