@@ -28,8 +28,9 @@ _CDC = _words("payload before after op ts_ms source snapshot lsn deleted")
 # (DuckDB, Postgres) or is read all the same (Redshift).
 _KEYS: dict[str, frozenset[str]] = {
     "raw.hl7_messages": _words(
-        "meta control_id message_type trigger_event structure version sending_application sending_facility "
-        "message_at sha256 charset codec warnings segments n id parent PID ORC OBR fields bytes"
+        "meta control_id message_type trigger_event structure version dictionary sending_application "
+        "sending_facility message_at sha256 charset codec warnings segments n id parent PID ORC OBR OBX "
+        "fields bytes"
     ),
     "raw.hl7_rejected": _words(
         "code position byte_offset sha256 msh source codec bytes control_id message_type version "

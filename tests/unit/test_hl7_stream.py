@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders.hl7.decoder import Message
 from loaders.hl7.publish import MAX_VALUE_BYTES, Original, publish_message, publish_reject
 from loaders.hl7.rejects import Reject, make_reject
-from loaders.hl7.stream import Message, decode_stream
+from loaders.hl7.stream import decode_stream
 
 GOOD = b"MSH|^~\\&|APP|FAC|||20260102||ADT^A01|%d|P|2.5\rPID|1||7\r"
 

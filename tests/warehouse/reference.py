@@ -1,4 +1,4 @@
-"""The meanings of design section 8 once more, in plain loops: what the monitoring marts have to say.
+"""The meanings of the monitoring marts once more, in plain loops.
 
 Nothing here is shared with the models but the seeds and two of their inputs, patients and prescription
 versions, which are taken as the warehouse has them.

@@ -17,7 +17,7 @@ last_words as (
     from versions
 ),
 
--- design section 8, observation: a final shows until it is removed, a preliminary one only where none stands
+-- a final shows until it is removed, a preliminary one only where none stands
 standing as (
     select
         *,

@@ -37,7 +37,7 @@ moved as (
         and patient_effect = 'move_identifier'
 ),
 
--- design section 8, patient: MR, PI, PT, then the first with an id, then PID-2; never SS, DL, AN
+-- MR, PI, PT, then the first with an id, then PID-2; never SS, DL, AN
 ranked as (
     select
         in_messages.*,

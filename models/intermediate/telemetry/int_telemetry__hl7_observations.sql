@@ -205,6 +205,7 @@ typed as (
                 when effect = 'none' then 'not_a_result'
                 when value_parts = '' and not has_more_values then 'no_value'
                 when value_type is null or value_type not in ('NM', 'SN') then 'not_numeric'
+                when instance_id is null then 'no_device'
             end as varchar(65535)
         ) as other_kind
     from joined

@@ -112,7 +112,7 @@ in_metric_unit as (
         and records.unit = conversions.from_unit
 ),
 
--- design section 8, reading: the first reason that applies
+-- the first reason that applies
 judged as (
     select
         *,
