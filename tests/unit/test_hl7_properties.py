@@ -1,5 +1,6 @@
 """Whatever is sent: values come out as they went in, only codes are raised, and cost is in proportion."""
 
+import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -322,12 +323,12 @@ GROWING: dict[str, tuple[int, Callable[[int], Any]]] = {
     "hex that is no text": (100_000, lambda n: [H + b"\rZZZ|" + b"\\XFF\\" * n]),
     "short lines": (20_000, lambda n: [H + b"\rABC" * n]),
     "lines under an order": (20_000, lambda n: [H + b"\rPID\rORC\rOBR\rSPM" + b"\rOBX|" * n]),
-    "blank lines": (50_000, lambda n: [H + b"\rNTE|" + b"\r" * n + b"text"]),
+    "blank lines": (200_000, lambda n: [H + b"\rNTE|" + b"\r" * n + b"text"]),
     "blank lines before": (200_000, lambda n: [b"\r\n \t" * n + H]),
-    "lines of text": (20_000, lambda n: [H + b"\rNTE|" + b"\rtext" * n]),
-    "lines of three capitals, then text": (20_000, lambda n: [H + b"\rNTE|" + b"\rNKA" * n + b"\rtext"]),
-    "lines that look like a header": (20_000, lambda n: [H + b"\rMSH-x" * n]),
-    "ADD": (20_000, lambda n: [H + b"\rNTE|" + b"\rADD|abc" * n]),
+    "lines of text": (100_000, lambda n: [H + b"\rNTE|" + b"\rtext" * n]),
+    "lines of three capitals, then text": (50_000, lambda n: [H + b"\rNTE|" + b"\rNKA" * n + b"\rtext"]),
+    "lines that look like a header": (50_000, lambda n: [H + b"\rMSH-x" * n]),
+    "ADD": (100_000, lambda n: [H + b"\rNTE|" + b"\rADD|abc" * n]),
     "ADD without fields": (20_000, lambda n: [H + b"\rNTE|x" + b"\rADD" * n + b"\rADD|y"]),
     "ADD and blank lines": (20_000, lambda n: [H + b"\rNTE|x" + b"\rADD\r\r" * n + b"\r" * n]),
     "messages": (1_000, lambda n: [(H + b"\r") * n]),
@@ -335,12 +336,12 @@ GROWING: dict[str, tuple[int, Callable[[int], Any]]] = {
     "envelopes": (2_000, lambda n: [b"FHS|^~\\&|x\r" * n]),
     "an envelope that grows": (300, lambda n: [FHS + b"x" * 20 * n + b"\r" + (H + b"\r") * n]),
     "frames": (3_000, lambda n: [b"\x0bx\x1c\r" * n]),
-    "frames that begin anew": (2_000, lambda n: [b"\x0b" + (H + b"\r\x0b") * n + H + b"\x1c\r"]),
+    "frames that begin anew": (5_000, lambda n: [b"\x0b" + (H + b"\r\x0b") * n + H + b"\x1c\r"]),
     "vertical tabs": (1_000_000, lambda n: [H + b"\rNTE|" + b"\x0b" * n + b"x"]),
     "character sets": (5_000, lambda n: [H + b"||||||" + b"8859/1~" * n + b"\rNTE|" + b"\xc3\xa9" * n]),
-    "a message in many chunks": (300_000, lambda n: cut_up(H + b"\rNTE|" + b"x" * n)),
-    "no message in many chunks": (300_000, lambda n: cut_up(b"x" * n)),
-    "a frame in many chunks": (300_000, lambda n: cut_up(VT + H + b"\rNTE|" + b"x" * n + FS)),
+    "a message in many chunks": (1_000_000, lambda n: cut_up(H + b"\rNTE|" + b"x" * n)),
+    "no message in many chunks": (1_000_000, lambda n: cut_up(b"x" * n)),
+    "a frame in many chunks": (1_000_000, lambda n: cut_up(VT + H + b"\rNTE|" + b"x" * n + FS)),
     "UTF-16 in many chunks": (100_000, lambda n: cut_up(("\ufeff" + HEADER + "x" * n).encode("utf-16-le"))),
     "shapes": (1000, lambda n: [H + b"".join(b"\rZZZ|" + shape(i) for i in range(n))]),
 }  # fmt: skip
@@ -351,6 +352,8 @@ def test_time_and_output_are_in_proportion_to_the_input(name: str) -> None:
     n, make = GROWING[name]
 
     def cost(n: int) -> tuple[float, int]:
+        gc.collect()
+        gc.disable()  # what other tests have left behind is not to be counted
         started = time.process_time()
         size = 0
         for result in decode_stream(make(n), source="x", max_bytes=1 << 30):
@@ -358,12 +361,13 @@ def test_time_and_output_are_in_proportion_to_the_input(name: str) -> None:
                 size += len(result.segments) + len(str(result.meta))
             else:
                 size += len(str(result))
+        gc.enable()
         return time.process_time() - started, size
 
     cost(n)
     (small, small_size), (large, large_size) = min(cost(n), cost(n)), min(cost(5 * n), cost(5 * n))
     # Five times as much takes five times as long; were it quadratic, 25 times.
-    assert large < 12 * small + 0.05
+    assert large < 14 * small + 0.1
     assert large_size < 7 * small_size
 
 
