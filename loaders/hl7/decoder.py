@@ -207,50 +207,57 @@ def _join_lines(text: str, separator: str) -> _Lines:
     """Make one line of each segment.
 
     A line that is no segment continues the one before it, joined by a line feed; blank lines are dropped,
-    except within such a text. ``ADD|…`` continues the segment before it where that was cut, with nothing
-    between (HL7 v2.5.1 chapter 2.10.2).
+    except within such a text. ADD continues the segment before it where that was cut, with nothing between
+    (HL7 v2.5.1 chapter 2.10.2).
     """
-    patterns = _line_patterns(separator)
-    if not patterns.is_unusual(text):
+    is_segment, is_unusual = _line_patterns(separator)
+    if not is_unusual(text):
         return _Lines(text, False, False)
-    header, *others = patterns.without_empty_adds("", text).split("\r")
+    header, *others = text.split("\r")
     segments = [[header]]
-    blank: list[str] = []  # lines since the last segment
-    blanks = [blank]  # before each segment
+    blank: list[str] = []
     is_continued = False
-    for line in others:
-        if not line.strip(_BLANK):
+    for line, kind in zip(others, _kinds(others, separator, is_segment), strict=True):
+        if kind == "blank":
             blank += "\n", line
             continue
-        cut = segments[-1][0]
-        is_add = line.startswith("ADD" + separator) and line[4:].strip(separator) != ""
-        if is_add and len(segments) > 1 and (len(cut) > 3 or line[4] == separator):
-            segments[-1].append(line[4:])
+        before = segments[-1]
+        if kind == "text":
+            before += *blank, "\n", line
             is_continued = True
-        elif patterns.is_segment(line):
-            segments.append([line])
-            blanks.append(blank)
+        elif kind == "ADD" and len(segments) > 1 and (len("".join(before[:2])) > 3 or line[4:5] == separator):
+            before.append(line[4:])
+            is_continued = True
         else:
-            if len(segments) > 2 and cut.startswith("ADD" + separator) and len(segments[-1]) == 1:
-                # What follows shows that an ADD without fields goes on with text.
-                segments.pop()
-                blanks.pop()
-                segments[-1].append(cut[4:])
-            # A line such as "NKA" looks like a segment: what follows shows that it was text too.
-            first = len(segments)
-            while len(segments[first - 1]) == 1 and len(segments[first - 1][0]) == 3:
-                first -= 1
-            for (name,), before in zip(segments[first:], blanks[first:], strict=True):
-                segments[first - 1] += *before, "\n", name
-            segments[first - 1] += *blank, "\n", line
-            del segments[first:], blanks[first:]
-            is_continued = True
+            segments.append([line])
         blank = []
     lines = ["".join(parts) for parts in segments]
     is_fragment = any(
         _says_it_is_cut(line, following, separator) for line, following in pairwise([*lines, "DSC"])
     )
     return _Lines("\r".join(lines), is_continued, is_fragment)
+
+
+def _kinds(lines: list[str], separator: str, is_segment: Callable[[str], object]) -> list[str]:
+    """Say of each line whether it is blank, text, a segment, or an ADD with something to go on with.
+
+    A line such as "NKA" looks like a segment: text behind it shows that it is text too. An ADD without fields
+    at the end, or before DSC, is a segment: it says that the next message goes on.
+    """
+    kinds: list[str] = []
+    behind = ""  # the name of the next segment, or text
+    for line in reversed(lines):
+        if not line.strip(_BLANK):
+            kinds.append("blank")
+            continue
+        if not is_segment(line) or (len(line) == 3 and behind == "text"):
+            kinds.append("text")
+        elif line.startswith("ADD") and (line[4:].strip(separator) or behind not in {"", "DSC"}):
+            kinds.append("ADD")
+        else:
+            kinds.append("segment")
+        behind = "text" if kinds[-1] == "text" else line[:3]
+    return kinds[::-1]
 
 
 def _says_it_is_cut(line: str, following: str, separator: str) -> bool:
@@ -265,22 +272,16 @@ def _says_it_is_cut(line: str, following: str, separator: str) -> bool:
     return name == "DSC" and fields[:1] not in ([], [""]) and fields[1:2] != ["I"]
 
 
-class _Patterns(NamedTuple):
-    is_segment: Callable[[str], re.Match[str] | None]
-    """Of a line."""
-    is_unusual: Callable[[str], re.Match[str] | None]
-    """Of a text: it has a line that is no segment, or that may go on with another."""
-    without_empty_adds: Callable[[str, str], str]
-    """Of a text: an ADD without fields goes on with nothing, where another follows."""
+_Pattern = Callable[[str], re.Match[str] | None]
 
 
 @lru_cache(maxsize=64)
-def _line_patterns(separator: str) -> _Patterns:
+def _line_patterns(separator: str) -> tuple[_Pattern, _Pattern]:
+    """Make the test for a line that is a segment, and the search for anything else in a text."""
     mark = re.escape(separator)
-    return _Patterns(
+    return (
         re.compile(rf"[A-Z][A-Z0-9]{{2}}(?:{mark}|\Z)").match,
         re.compile(rf"\r(?:ADD|DSC|(?![A-Z][A-Z0-9]{{2}}(?:{mark}|\r|\Z)))").search,
-        re.compile(rf"\rADD{mark}*(?=\r+ADD{mark})").sub,
     )
 
 

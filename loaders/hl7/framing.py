@@ -114,7 +114,7 @@ def _cut_frames(chunks: Iterable[bytes], max_bytes: int) -> Iterator[Piece]:
             continue
         outside, start, content = part.partition(START_BLOCK)
         stray = outside.removeprefix(b"\r") if begin else outside  # the second half of 0x1C 0x0D
-        if stray.strip(_BLANK):
+        if not _is_blank(stray):
             yield Piece("E_FRAME", begin + len(outside) - len(stray), stray)
         begin += len(outside) + 1
         at = 0
@@ -177,13 +177,13 @@ def _cut_lines(chunks: Iterable[bytes], max_bytes: int, offset: int = 0) -> Iter
     for name, section in _sections(chunks, max_bytes):
         data = blank + section
         blank = b""
-        is_text = data.strip(_BLANK) != b""
+        is_text = not _is_blank(data)
         if name == "MSH" or name == "E_TOO_LARGE":  # noqa: PLR1714 - mypy
             is_text = True
             yield Piece(name, offset, data)
         elif name:
             size = _first_line(data)
-            is_text = data[size:].strip(_BLANK) != b""
+            is_text = not _is_blank(data[size:])
             yield Piece(name, offset, data[:size] if is_text else data)
             if is_text:
                 yield Piece("E_NO_MSH", offset + size, data[size:])
@@ -196,6 +196,11 @@ def _cut_lines(chunks: Iterable[bytes], max_bytes: int, offset: int = 0) -> Iter
         offset += len(data)
     if is_empty:
         yield Piece("E_EMPTY", offset, blank)
+
+
+def _is_blank(data: bytes) -> bool:
+    # A byte of a byte order mark alone is text; most data ends the first test at its first byte.
+    return not data.strip(_BLANK) and not data.replace(BOM, b"").strip(_BLANK.removesuffix(BOM))
 
 
 def _first_line(data: bytes) -> int:

@@ -86,10 +86,8 @@ def parse(text: str) -> Parsed:
             lines[-1] += blank + "\n" + line
         elif line[:3] != "ADD":
             lines.append(line)
-        elif not line[3:].strip(separator) and behind(kinds, at) != "text":
-            following = next((other for other in raw[at + 1 :] if other), "")
-            if following[:4] != "ADD" + separator:  # else it says nothing: the next one goes on
-                lines.append(line)
+        elif not line[3:].strip(separator) and is_last(kinds, raw, at):
+            lines.append(line)  # it goes on in the next message
         elif len(lines) > 1 and (len(lines[-1]) > 3 or line[4:5] == separator):
             lines[-1] += line[4:]
         else:  # it goes on with one of the message before
@@ -98,9 +96,10 @@ def parse(text: str) -> Parsed:
     return Parsed(Marks(*marks_of(separator, msh_2)), msh_2, lines)
 
 
-def behind(kinds: list[str], at: int) -> str:
-    """Say what the next line is that is not blank."""
-    return next((kind for kind in kinds[at + 1 :] if kind != "blank"), "")
+def is_last(kinds: list[str], raw: list[str], at: int) -> bool:
+    """Whether nothing stands behind a line, or DSC."""
+    behind = next((n for n in range(at + 1, len(raw)) if kinds[n] != "blank"), None)
+    return behind is None or (kinds[behind] == "segment" and raw[behind][:3] == "DSC")
 
 
 def unescape(value: str, marks: Marks, charset: str) -> str:
