@@ -26,7 +26,7 @@ STDIN = "-"
 MESSAGES, ORIGINALS, REJECTED = "hl7.messages", "hl7.originals", "hl7.rejected"
 
 _CHUNK_BYTES = 1 << 20
-_BATCH_BYTES = 1 << 18
+_BATCH_BYTES = 1 << 19
 _to_json = msgspec.json.Encoder().encode
 
 

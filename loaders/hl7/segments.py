@@ -30,6 +30,8 @@ class Segment(TypedDict):
     fields: Fields
 
 
+# Half a pair: no text has it, and JSON leaves it as it is.
+_NO_CHARACTER = "\ud800"
 # Of the characters a value may have, those that JSON writes in another way.
 _ESCAPED_IN_JSON = '"\\\n\t\v\f'
 # The bounds keep memory small whatever is sent; a shape is some hundred characters long as a rule.
@@ -110,7 +112,7 @@ class Reader:
         if is_escaped:
             values = [self._unescape(value) if escape in value else value for value in values]
         if is_escaped_in_json:
-            values = [_quote(value) for value in values]
+            values = _quote(_NO_CHARACTER.join(values)).split(_NO_CHARACTER)
         return templates, (text[:3], *self._header_values, *values)
 
 
