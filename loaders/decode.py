@@ -26,7 +26,7 @@ STDIN = "-"
 MESSAGES, ORIGINALS, REJECTED = "hl7.messages", "hl7.originals", "hl7.rejected"
 
 _CHUNK_BYTES = 1 << 20
-_BATCH_BYTES = 1 << 19
+_BATCH_BYTES = 1 << 21
 _to_json = msgspec.json.Encoder().encode
 
 
@@ -86,7 +86,6 @@ def decode_files(
                     _tell(reject)
                     if reject_file:
                         reject_file.write(_line(reject))
-        out.flush()
     except OSError as error:
         raise CdwError(
             f"the output cannot be written ({error.strerror})",

@@ -29,20 +29,20 @@ def write_in_order(
     Args:
         function: can be sent to another process, as can the values and what it gives.
         values: what it is called with.
-        out: an open file, with a descriptor where there are several workers.
+        out: an open file with a descriptor.
         workers: how many processes.
 
     Raises:
         OSError: the output cannot be written.
         CdwError: a worker was ended from outside.
     """
+    out.flush()
     if workers == 1:
         for value in values:
             data, rest = function(value)
-            out.write(data)
+            _write(out.fileno(), data)
             yield rest
         return
-    out.flush()
     processes = get_context("fork")  # the descriptor is theirs too
     turn = processes.Value("q", 0, lock=False)
     with ProcessPoolExecutor(
@@ -68,15 +68,15 @@ def write_in_order(
 
 # Of a worker: what it shares with the others, set when it starts.
 _function: Callable[[Any], tuple[bytes, Any]]
-_out: BinaryIO
+_descriptor: int
 _turn: (
     Any  # the number of the value whose bytes are next; who has that number changes it, so there is no lock
 )
 
 
 def _start(function: Callable[[Any], tuple[bytes, Any]], descriptor: int, turn: Any) -> None:
-    global _function, _out, _turn
-    _function, _out, _turn = function, os.fdopen(descriptor, "wb", closefd=False), turn
+    global _function, _descriptor, _turn
+    _function, _descriptor, _turn = function, descriptor, turn
 
 
 def _work(number: int, value: Any) -> Any:
@@ -86,10 +86,16 @@ def _work(number: int, value: Any) -> Any:
         while _turn.value not in {number, _STOPPED}:
             time.sleep(_LOOK_SECONDS)
         if _turn.value == number:
-            _out.write(data)
-            _out.flush()
+            _write(_descriptor, data)
             _turn.value = number + 1
     except BaseException:
         _turn.value = _STOPPED
         raise
     return rest
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it: one call may write a part, which an unbuffered file would not tell."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
