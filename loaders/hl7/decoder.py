@@ -131,7 +131,7 @@ def decode(
         W_NO_CONTROL_ID: control_id is None,
         W_NO_VERSION: version is None,
     }
-    # The dictionary remembers what it was asked.
+    # The dictionary remembers what it was asked: nothing long, which it would not know anyway.
     is_short = max(map(len, (message_type, trigger_event or "", version or ""))) <= _LONGEST_KNOWN
     dictionary = dictionary_version(version if is_short else None)
     derived = find_structure(dictionary, message_type, trigger_event) if is_short else None
