@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -186,7 +187,7 @@ def _formed(message: Message, form: Form) -> object:
 
 def _options(name: str) -> Options:
     settings = load_settings()
-    source = "stdin" if name == STDIN else Path(name).name.encode(errors="replace").decode()
+    source = "stdin" if name == STDIN else "".join(c if c.isprintable() else "?" for c in Path(name).name)
     return Options(source, settings.hl7_fallback_charset, settings.max_record_bytes)
 
 
@@ -204,7 +205,7 @@ def _read(name: str) -> Iterator[bytes]:
 def _check_readable(files: list[str]) -> None:
     """Fail before anything is written, not half-way through the files."""
     for name in files:
-        if name != STDIN:
+        if name != STDIN and not Path(name).is_fifo():  # opened twice, that would lose what is in it
             try:
                 with Path(name).open("rb"):
                     pass
@@ -225,9 +226,10 @@ def _open_rejects(path: Path, files: list[str]) -> BinaryIO:
         raise CdwError(
             "the reject file is one of the input files", where=str(path), do="name another file for --rejects"
         )
-    file = path.open("wb")
-    path.chmod(0o600)
-    return file
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # a device's mode is not ours to change
+        os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
 
 
 @contextmanager

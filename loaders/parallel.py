@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 
 from loaders.errors import CdwError
@@ -77,6 +79,15 @@ _turn: (
 def _start(function: Callable[[Any], tuple[bytes, Any]], descriptor: int, turn: Any) -> None:
     global _function, _descriptor, _turn
     _function, _descriptor, _turn = function, descriptor, turn
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the first process has ended, however that came about."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(number: int, value: Any) -> Any:

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def cdw(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subpr
         input=stdin,
         capture_output=True,
         check=False,
+        timeout=120,
         cwd=REPOSITORY,
         env={**os.environ, **environment},
     )
@@ -196,6 +198,35 @@ def test_several_workers_write_what_one_writes(tmp_path: Path) -> None:
         done.append((run.returncode, run.stdout, run.stderr, rejects.read_bytes()))
     assert done[0] == done[1]
     assert len(done[0][1].splitlines()) == 20_001
+
+
+def test_a_fifo_is_read_once(feed: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["/bin/sh", "-c", f"cat {feed} > {fifo}"]):
+        assert len(lines(cdw("decode", fifo).stdout)) == 2
+
+
+def test_rejects_may_go_to_a_device(feed: Path) -> None:
+    before = Path(os.devnull).stat().st_mode
+    assert cdw("decode", feed, "--rejects", os.devnull).returncode == 0
+    assert Path(os.devnull).stat().st_mode == before
+
+
+def test_workers_end_with_the_first_process() -> None:
+    command = [sys.executable, "-c", "from loaders.cli import main; main()", "decode", "-", "--workers", "2"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=REPOSITORY
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write((GOOD % 1) * 100_000)
+        process.stdin.flush()
+        process.stdout.readline()  # both are at work
+        process.kill()
+        while True:  # it ends when nobody holds it any more
+            assert select.select([process.stdout], [], [], 20)[0], "a worker is still there"
+            if not os.read(process.stdout.fileno(), 1 << 16):
+                break
 
 
 def _die(number: int) -> tuple[bytes, int]:
