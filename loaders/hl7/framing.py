@@ -31,6 +31,8 @@ _HEADERS = [
 ]
 # In other delimiters than "|", MSH-2 has to follow: a line of text may begin with "MSH-".
 _OTHER_HEADER = re.compile(rb"(?:MSH|FHS|BHS)(" + _MARK + rb")(?:(?!\1)" + _MARK + rb"){1,5}(?:\1|[\r\n]|\Z)")
+# The first line of all may be indented; further down that is text.
+_INDENTED = re.compile(rb"[ \t\r\n]+MSH" + _MARK)
 # More than a header and what tells it from text can take: none is overlooked where two chunks meet.
 _LOOKAHEAD = 32
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -188,7 +190,7 @@ def _cut_lines(chunks: Iterable[bytes], max_bytes: int, offset: int = 0) -> Iter
             if is_text:
                 yield Piece("E_NO_MSH", offset + size, data[size:])
         elif is_text:
-            yield Piece("E_NO_MSH", offset, data)
+            yield Piece("MSH" if _INDENTED.match(data) else "E_NO_MSH", offset, data)
         else:
             blank = data
             continue

@@ -150,6 +150,11 @@ def test_utf_16_is_cut_by_its_characters(encoding: str, bom: bytes) -> None:
     ]
 
 
+def test_the_first_message_may_be_indented() -> None:
+    assert kinds(b"\r\n  " + A + b" MSH|text\r" + B) == [("MSH", b"\r\n  " + A + b" MSH|text\r"), ("MSH", B)]
+    assert kinds(b"x\r MSH|^~\\&|") == [("E_NO_MSH", b"x\r MSH|^~\\&|")]
+
+
 def test_what_is_no_utf_16_after_all_is_told() -> None:
     assert kinds(b"\xff\xfeM\x00\x00\xd8") == [("E_CHARSET", b"\xff\xfeM\x00\x00\xd8")]
 
