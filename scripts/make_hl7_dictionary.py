@@ -98,7 +98,7 @@ class _Tables:
         fields = importlib.import_module(package + ".fields").FIELDS
         types = importlib.import_module(package + ".datatypes")
         self.version = version
-        self.messages: dict[str, Any] = importlib.import_module(package + ".messages").MESSAGES
+        self.messages: dict[str, Any] = dict(importlib.import_module(package + ".messages").MESSAGES)
         self.groups: dict[str, Any] = importlib.import_module(package + ".groups").GROUPS
         self.segments = self._parts(
             {
@@ -129,7 +129,11 @@ class _Tables:
 
     def _mend(self, overlay: dict[str, Any]) -> None:
         for entry in overlay["drop"]:
-            self.datatypes.pop(entry["datatype"], None)
+            self.datatypes.pop(entry.get("datatype"), None)
+            if self.version in entry.get("versions", "").split():
+                for structure in entry["structures"].split():
+                    if not self.messages.pop(structure, None):
+                        raise OverlayError(f"{structure} is not in {self.version}")
         for entry in overlay["names"]:
             if self.version not in entry["versions"].split():
                 continue

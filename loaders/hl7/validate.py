@@ -30,6 +30,8 @@ _FINDINGS = [
         ("V_UNKNOWN", rf"Invalid element found: {_PRINTED}"),
     )
 ]
+_LONGEST = 64
+"""Characters of a name that is looked up, and remembered; the longest that hl7apy has is a group's of 58."""
 _SITE_DEFINED = re.compile(r"Z[A-Z0-9]{2}(_\d{1,3})?|VARIES_\d{1,3}")
 
 
@@ -93,7 +95,9 @@ def _finding(line: str, version: str) -> str:
         if found := pattern.fullmatch(line):
             rule = found.groupdict().get("rule")
             path = found["path"]
-            if path and not all(_is_known(name, version) for name in path.split(".")):
+            if path and not all(
+                len(name) <= _LONGEST and _is_known(name, version) for name in path.split(".")
+            ):
                 path = None
             return " ".join(filter(None, (code, rule, path)))
     return V_HL7APY

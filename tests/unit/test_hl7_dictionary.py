@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from loaders.hl7 import dictionary
 from loaders.hl7.dictionary import (
     DEFAULT_VERSION,
     components_of,
@@ -82,6 +83,7 @@ def _named(entry: dict[str, Any], **change: Any) -> dict[str, Any]:
         ("names", lambda e: e, "needs no mending"),
         ("names", lambda e: _named(e, name="EMAIL_ADDRESS"), "a name twice"),
         ("structures", lambda e: _named(e, name="ORU_R30"), "ORU_R30 is in 2.5"),
+        ("drop", lambda e: _named(e, structures="SIU_S13", versions="2.3"), "SIU_S13 is not in 2.3"),
         ("events", lambda e: _named(e, events="ADT_A01"), "ADT_A01 needs no entry"),
         ("events", lambda e: _named(e, events="ADT_A07"), "ADT_A07 stands twice"),
         (
@@ -122,6 +124,7 @@ def test_an_overlay_entry_that_does_nothing_is_refused(
         ("12.4", DEFAULT_VERSION),
         ("2019.4", DEFAULT_VERSION),
         (None, DEFAULT_VERSION),
+        ("2.3" + "x" * 30, DEFAULT_VERSION),
     ],
 )
 def test_a_version_has_the_nearest_lower_dictionary(sent: str | None, version: str) -> None:
@@ -144,7 +147,7 @@ def test_a_version_has_the_nearest_lower_dictionary(sent: str | None, version: s
         ("2.8", "ADT", "A34", "ADT_A30"),  # withdrawn in 2.7
         ("2.5.1", "ORU", "R01", "ORU_R01"),
         ("2.6", "ORU", "R40", "ORU_R40"),
-        ("2.4", "ORU", "R40", None),
+        ("2.4", "ORU", "R40", "ORU_R40"),  # later
         ("2.8.2", "ORM", "O01", "ORM_O01"),  # withdrawn in 2.7
         ("2.3", "MDM", "T10", "MDM_T02"),
         ("2.3.1", "SIU", "S17", "SIU_S12"),
@@ -153,13 +156,40 @@ def test_a_version_has_the_nearest_lower_dictionary(sent: str | None, version: s
         ("2.5", "ACK", None, "ACK"),
         ("2.5", "ORU", None, None),
         ("2.5", "ABC", "XYZ", None),
-        ("2.3.1", "OML", "O21", None),  # not yet
+        ("2.5.1", "SIU", "S14", "SIU_S12"),
+        ("2.8.2", "SIU", "S27", "SIU_S12"),
+        ("2.3.1", "SIU", "S27", "SIU_S12"),
+        ("2.3.1", "ADT", "A12", "ADT_A12"),
+        ("2.4", "ADT", "A12", "ADT_A09"),
+        ("2.6", "ADT", "A12", "ADT_A09"),
+        ("2.7", "ADT", "A12", "ADT_A12"),
+        ("2.3.1", "OML", "O21", "OML_O21"),  # later, as the next three
+        ("2.3.1", "ADT", "A60", "ADT_A60"),
+        ("2.2", "ADT", "A40", "ADT_A39"),
+        ("2.1", "ADT", "A47", "ADT_A30"),
+        ("2.3.1", "OML", "XYZ", None),
+        ("2.3", "QRY", "XYZ", None),  # QRY is a structure in 2.5, of no event
     ],
 )
 def test_an_event_has_a_structure(
     version: str, message_type: str, trigger_event: str | None, structure: str | None
 ) -> None:
     assert find_structure(version, message_type, trigger_event) == structure
+
+
+def test_no_structure_stands_for_an_event_that_table_0354_gives_another() -> None:
+    """Structures of an event in the overlay's map that the version's own table 0354 does not have."""
+    content = script().json.loads((REPOSITORY / "loaders/hl7/dictionary.json").read_text("utf-8"))
+    found = set()
+    for index, version in list(enumerate(VERSIONS))[VERSIONS.index("2.3.1") :]:
+        module = importlib.import_module(f"hl7apy.v{version.replace('.', '_')}.tables")
+        table = set(module.TABLES["HL70354"][1])
+        for event, shared in content["events"].items():
+            shapes = [s for since, s in content["structures"].get(event, []) if since <= index]
+            if shapes and shapes[-1] and event not in table and table & set(shared):
+                found.add((event, version))
+    # Replies to queries of chapter 5's examples; the table has no row for their events.
+    assert found == {(name, v) for name in ("RDY_Z80", "RSP_Z84") for v in ("2.8", "2.8.1", "2.8.2")}
 
 
 def test_every_structure_found_has_a_shape() -> None:
@@ -179,6 +209,40 @@ def test_shapes_say_groups_choices_and_repetition() -> None:
     assert shape_of("2.6", "ORU_R40") == shape_of("2.6", "ORU_R01")
     assert "_CHOICE|(OBR RQD" in (shape_of("2.3", "ORM_O01") or "")
     assert shape_of("2.5", "ORU_R99") is None
+
+
+def test_a_shape_is_that_of_the_nearest_version_earlier_ones_first() -> None:
+    assert shape_of("2.3.1", "OML_O21") == shape_of("2.4", "OML_O21") != shape_of("2.5", "OML_O21")
+    assert shape_of("2.1", "ADT_A39") == shape_of("2.3", "ADT_A39") != shape_of("2.8", "ADT_A39")
+    assert shape_of("2.8", "ORM_O01") == shape_of("2.6", "ORM_O01")
+    assert shape_of("2.4", "ADT_A12") == shape_of("2.3.1", "ADT_A12") != shape_of("2.7", "ADT_A12")
+
+
+def test_what_is_long_is_neither_looked_up_nor_remembered() -> None:
+    caches = [
+        getattr(dictionary, name)
+        for name in ("_dictionary_version", "_find_structure", "_fields_of", "_components_of")
+    ]
+
+    def sizes() -> list[int]:
+        return [cache.cache_info().currsize for cache in caches]
+
+    def ask(text: str) -> list[object]:
+        return [
+            dictionary_version("2.3" + text),
+            find_structure("2.4", text, "A01"),
+            find_structure("2.4", "ADT", text),
+            find_structure("2.4", text, None),
+            shape_of("2.4", text),
+            fields_of("2.4", text),
+            components_of("2.4", text),
+        ]
+
+    before = sizes()
+    assert ask("x" * 33) == ask("x" * 1_000_000) == [DEFAULT_VERSION, None, None, None, None, (), ()]
+    assert sizes() == before
+    ask("y" * 29)
+    assert sizes() == [before[0] + 1, before[1] + 3, before[2] + 1, before[3] + 1]
 
 
 def test_names_follow_the_version() -> None:

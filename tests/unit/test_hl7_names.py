@@ -72,6 +72,20 @@ def test_names_follow_the_version_of_the_message() -> None:
     assert pid["DATE_OF_BIRTH"] == {"TIME_OF_AN_EVENT": "19700101"}
 
 
+def test_an_event_newer_than_the_version_has_the_groups_of_the_first_later_one() -> None:
+    old = groups(named("OML^O21", "2.3.1", "PID|1", "ORC|NW", "OBR|1", "ORC|NW", "OBR|2"))
+    assert old == groups(named("OML^O21", "2.4", "PID|1", "ORC|NW", "OBR|1", "ORC|NW", "OBR|2"))
+    assert list(old) == ["MSH", "OML_O21_PATIENT", "OML_O21_ORDER_GENERAL"]
+    merged = groups(named("ADT^A40", "2.2", "EVN|A40", "PID|1", "MRG|1", "PID|2", "MRG|2"))
+    assert merged == {"MSH": 1, "EVN": 2, "ADT_A39_PATIENT": [{"PID": 3, "MRG": 4}, {"PID": 5, "MRG": 6}]}
+
+
+@pytest.mark.parametrize("event", ["SIU^S14", "SIU^S14^SIU_S12", "SIU^S14^SIU_S14"])
+def test_scheduling_notices_have_the_groups_of_siu_s12(event: str) -> None:
+    message = groups(named(event, "2.5.1", "SCH|1", "PID|1", "RGS|1", "AIS|1"))
+    assert list(message) == ["MSH", "SCH", "SIU_S12_PATIENT", "SIU_S12_RESOURCES"]
+
+
 def test_what_the_dictionary_does_not_know_keeps_its_number() -> None:
     message = named(
         "ADT^A01",

@@ -300,6 +300,11 @@ def compared(folder: Path) -> tuple[Counter[str], Counter[str], list[str]]:
         ours = named_segments(with_long_names(message.record))
         found = compare(theirs, ours, er7)
         differences += found
+        # hl7apy has a structure for each scheduling notice, HL7 one for all
+        theirs = [
+            (tuple((re.sub(r"^SIU_S\d\d", "SIU_S12", group), i) for group, i in g), n, v)
+            for g, n, v in theirs
+        ]
         groups = [Counter((g, n) for g, n, _ in side) for side in (theirs, ours)]
         if found["value"] or found["segments"]:
             wrong.append(f"{name} {position}")
@@ -318,7 +323,8 @@ def test_messages_from_elsewhere_agree() -> None:
     agreed = sum(count for outcome, count in outcomes.items() if outcome.startswith("equal"))
     assert agreed >= (1650 if TAKE_ALL else 380), outcomes
     # in the same groups, as far as hl7apy makes any
-    assert outcomes["equal"] >= 0.9 * agreed, outcomes
+    assert outcomes["equal"] >= 0.97 * (agreed - outcomes["equal, tree without groups"]), outcomes
+    assert outcomes["equal"] >= 0.85 * agreed, outcomes
     assert differences.keys() <= {"trimmed", "number rewritten", "escape left", "without place"}
     assert differences["trimmed"] + differences["number rewritten"] + differences["escape left"] < 500
 
