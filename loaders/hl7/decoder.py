@@ -80,7 +80,6 @@ W_NO_VERSION = "W_NO_VERSION"
 """MSH-12 is empty."""
 
 _MAX_ENVELOPE_BYTES = 4096
-_LONGEST_KNOWN = 32
 _FRAMING = "\x0b\x1c\x1a"
 _BLANK = " \t\r\n" + _FRAMING
 _BLANK_BYTES = _BLANK.encode()
@@ -131,15 +130,15 @@ def decode(
         W_NO_CONTROL_ID: control_id is None,
         W_NO_VERSION: version is None,
     }
-    # The dictionary remembers what it was asked: nothing long, which it would not know anyway.
-    is_short = max(map(len, (message_type, trigger_event or "", version or ""))) <= _LONGEST_KNOWN
-    dictionary = dictionary_version(version if is_short else None)
-    derived = find_structure(dictionary, message_type, trigger_event) if is_short else None
+    dictionary = dictionary_version(version)
+    structure = _value(msh, "9", "3")
+    if structure is None or not structure.strip(' "'):
+        structure = find_structure(dictionary, message_type, trigger_event)
     meta = Meta(
         control_id=control_id,
         message_type=message_type,
         trigger_event=trigger_event,
-        structure=_value(msh, "9", "3") or derived,
+        structure=structure,
         version=version,
         dictionary=dictionary,
         sending_application=_value(msh, "3") or _value(msh, "3", "2"),

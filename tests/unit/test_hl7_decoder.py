@@ -204,6 +204,8 @@ def test_meta_of_a_bare_header() -> None:
 def test_the_structure_is_msh_9_3_before_what_follows_from_the_trigger() -> None:
     assert meta(HEADER.replace("ADT^A01", "ADT^A04^ADT_A01"))["structure"] == "ADT_A01"
     assert meta(HEADER.replace("ADT^A01", "ADT^A04"))["structure"] == "ADT_A01"
+    assert meta(HEADER.replace("ADT^A01", 'ADT^A04^""'))["structure"] == "ADT_A01"
+    assert meta(HEADER.replace("ADT^A01", "ADT^" + "A" * 1_000))["structure"] is None
 
 
 def test_a_sender_known_by_its_universal_id_alone_is_known_by_it() -> None:
