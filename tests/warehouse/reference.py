@@ -66,11 +66,38 @@ class Version:
 
 
 class Told(NamedTuple):
-    """What one record says of a reading; a removal has no value. Of several the greatest order counts."""
+    """What one record says of a reading; a removal has no value.
 
-    order: tuple[int, int, int]
+    Of those that came the same way the greatest order counts, preliminary ones apart; of the two ways, which
+    one arrived last (as the project loads them: all at once, so that only topic, offset and segment tell).
+    """
+
+    order: tuple[datetime, int, int, int, int]
+    arrival: tuple[str, int, int]
     value: Decimal | None
     patient: tuple[str, str | None]
+    is_preliminary: bool = False
+    place: str | None = None
+
+
+def _last_word(told: list[Told]) -> Told:
+    """A final stands until it is removed, a preliminary one only where none stands; else the removal."""
+    removals = [one for one in told if one.value is None]
+    removed = max((one.order for one in removals), default=None)
+    standing = [one for one in told if one.value is not None and (removed is None or one.order > removed)]
+    finals = [one for one in standing if not one.is_preliminary]
+    return max(finals or standing or removals, key=lambda one: one.order)
+
+
+def _accepted(told: list[Told]) -> list[Told]:
+    """All but HL7's measurements where two of its places disagree, or two values of one message."""
+    hl7 = [one for one in told if one.place is not None and one.value is not None]
+    is_refused = any(
+        one.value != other.value and (one.place != other.place or one.arrival[:2] == other.arrival[:2])
+        for one in hl7
+        for other in hl7
+    )
+    return [one for one in told if one not in hl7] if is_refused else told
 
 
 def seed(name: str, folder: str = "clinical") -> list[dict[str, str]]:
@@ -84,6 +111,7 @@ CONVERSIONS = {
     for row in seed("unit_conversions")
 }
 
+STATUSES = {row["status"]: row for row in seed("observation_statuses", "terminology")}
 MDC_METRICS = {row["reference_id"]: row["metric_name"] for row in seed("mdc_metrics", "terminology")}
 MDC_UNITS = {row["reference_id"]: row["unit"] for row in seed("mdc_units", "terminology")}
 
@@ -149,8 +177,9 @@ def _json_records(
         if kept is None:
             continue
         sequence = record.get("sequence")
-        order = (sequence if isinstance(sequence, int) else -1, offset, 0)
-        yield (device, metric, kept[1]), at, Told(order, kept[0], ("EHR", _text(record.get("patient_id"))))
+        order = (datetime.min, sequence if isinstance(sequence, int) else -1, 0, offset, 0)
+        patient = ("EHR", _text(record.get("patient_id")))
+        yield (device, metric, kept[1]), at, Told(order, ("device.telemetry", offset, 0), kept[0], patient)
 
 
 def _hl7_time(text: str | None) -> datetime | None:
@@ -163,6 +192,17 @@ def _hl7_time(text: str | None) -> datetime | None:
     if offset:
         moment -= timedelta(hours=int(offset[:3]), minutes=int(offset[0] + offset[3:]))
     return moment
+
+
+def _hl7_number(value_type: str | None, fields: dict[str, Any]) -> Decimal | None:
+    """The number of an NM or SN, where nothing stands beside it."""
+    match fields.get("5"), value_type:
+        case [{"1": value, **rest}], "NM" if not rest:
+            return _number(value)
+        case [{"2": value, **rest}], "SN" if rest in ({}, {"1": "="}):
+            return _number(value)
+        case _:
+            return None
 
 
 def _hl7_records(topics: Path, loaded_at: datetime) -> Iterator[tuple[Series, datetime, Told]]:
@@ -180,6 +220,7 @@ def _hl7_records(topics: Path, loaded_at: datetime) -> Iterator[tuple[Series, da
             continue
         seen.add(meta["sha256"])
         patient: tuple[str, str | None] = ("", None)
+        sent_at, sequence = _hl7_time(meta["message_at"]) or datetime.min, -1
         order_time: str | None = None
         devices: dict[str, str] = {}
         for segment in message["segments"]:
@@ -190,6 +231,8 @@ def _hl7_records(topics: Path, loaded_at: datetime) -> Iterator[tuple[Series, da
                 return value if isinstance(value, str) else None
 
             match segment["id"]:
+                case "MSH":
+                    sequence = int(first(13) or -1)
                 case "PID":
                     patient = (first(3, "4") or meta["sending_facility"], first(3))
                 case "OBR":
@@ -217,18 +260,26 @@ def _hl7_records(topics: Path, loaded_at: datetime) -> Iterator[tuple[Series, da
                     if first(18):
                         devices[place] = str(first(18))
                     at = _hl7_time(first(14)) or _hl7_time(order_time)
-                    value = _number(first(5, "2" if first(2) == "SN" else "1"))
-                    is_removal = first(11) in {"D", "W", "X"}
+                    value = _hl7_number(first(2), fields)
+                    status = STATUSES[first(11) or "F"]
+                    is_removal = status["effect"] == "remove"
                     if device is None or at is None or at > loaded_at + CLOCK_AHEAD:
                         continue
-                    if not is_removal and (value is None or first(2) not in {"NM", "SN"}):
+                    if status["effect"] == "none" or (value is None and not is_removal):
                         continue
                     metric = MDC_METRICS.get(name, name)
                     sent = MDC_UNITS.get(first(6, "2") or "", first(6))
                     kept = _in_own_unit(metric, value or Decimal(0), sent)
                     if kept is None:
                         continue
-                    told = Told((-1, offset, segment["n"]), None if is_removal else kept[0], patient)
+                    told = Told(
+                        (sent_at, sequence, int(status["status_rank"]), offset, segment["n"]),
+                        ("hl7.messages", offset, segment["n"]),
+                        None if is_removal else kept[0],
+                        patient,
+                        status["effect"] == "preliminary",
+                        place,
+                    )
                     yield (device, metric, kept[1]), at, told
 
 
@@ -261,7 +312,13 @@ class Reference:
         for series, times in told.items():
             readings = []
             for at in sorted(times):
-                last = max(times[at], key=lambda record: record.order)
+                accepted = _accepted(times[at])
+                if not accepted:
+                    continue
+                ways = defaultdict(list)
+                for record in accepted:
+                    ways[record.arrival[0]].append(record)
+                last = max(map(_last_word, ways.values()), key=lambda record: record.arrival)
                 if last.value is None:
                     continue
                 patient = patients.get("|".join(map(str, last.patient)))
@@ -272,7 +329,7 @@ class Reference:
                 ]
                 assert len(in_force) <= 1
                 version = in_force[0] if in_force else None
-                records = sum(record.value is not None for record in times[at])
+                records = sum(record.value is not None for record in accepted)
                 readings.append(Reading(at, last.value, patient, records, version))
             for reading, following in pairwise(readings):
                 reading.next_at = following.at

@@ -108,11 +108,15 @@ def hl7_messages(device: str) -> Iterator[str]:
 
 
 PRESSURE, CM = METRICS["Pressure"][0], METRICS["Pressure"][2]
+HECTOPASCAL = "265986^MDC_DIM_HECTO_PASCAL^MDC"
 REFUSED: list[tuple[str, str]] = [
     ("no_number", obx(PRESSURE, "high", CM, device="D1")),
     ("no_number", obx(PRESSURE, ">^10", CM, kind="SN", device="D1")),
     ("no_number", obx(PRESSURE, "10~11", CM, device="D1")),
     ("no_number", obx(PRESSURE, "1e12", CM, device="D1")),
+    ("no_number", obx(PRESSURE, "120^130", CM, device="D1")),
+    ("no_number", obx(PRESSURE, "1&200", CM, device="D1")),
+    ("no_number", obx(PRESSURE, "=^10^-", CM, kind="SN", device="D1")),
     ("unknown_unit", obx(PRESSURE, "10", "262688^MDC_DIM_PERCENT^MDC", device="D1")),
     ("unreadable_time", obx(PRESSURE, "10", CM, at="20260230", device="D1")),
     ("imprecise_time", obx(PRESSURE, "10", CM, at="20260105", device="D1")),
@@ -125,6 +129,12 @@ REFUSED: list[tuple[str, str]] = [
         "several_channels",
         obx(PRESSURE, "10", CM, device="D2") + "\r" + obx(PRESSURE, "12", CM, place="1.1.2.1", device="D2"),
     ),
+    (
+        "several_channels",
+        obx(PRESSURE, "10", CM, at="20260105091000+0000", device="D2")
+        + "\r"
+        + obx(PRESSURE, "20", HECTOPASCAL, at="20260105091000+0000", place="1.1.2.1", device="D2"),
+    ),
     # A reading, and the message that takes it back.
     ("removed", obx(PRESSURE, "10", CM, at="20260105092000+0000", device="D3")),
 ]
@@ -132,6 +142,20 @@ WITHOUT_DEVICE: list[tuple[str, str]] = [
     ("no_device", obx(PRESSURE, "10", CM)),
     ("no_device", obx(PRESSURE, "10", CM, place="2.1.1.1") + "\r" + mds("D9")),
 ]
+# Two readings of a metric that nobody knows, taken back without a unit.
+NO_METRIC, NO_METRIC_AT = "1^MDC_SOMETHING^MDC", "20260105092100+0000"
+UNKNOWN_METRIC = [
+    obx(NO_METRIC, "3", unit, at=NO_METRIC_AT, device="D3") for unit in ("mL^mL^UCUM", "L^L^UCUM")
+]
+REFUSED += [("removed", segment) for segment in UNKNOWN_METRIC]
+# What a device says again, in the order in which it arrives: sent at, status, value; and what stands.
+WORDS: dict[str, tuple[list[tuple[str, str, str]], str]] = {
+    "D4": ([("12", "F", "20"), ("13", "P", "99")], "20"),
+    "D5": ([("12", "P", "18"), ("13", "F", "21")], "21"),
+    "D6": ([("13", "F", "22"), ("12", "C", "23")], "22"),
+    "D7": ([("12", "F", "24"), ("13", "D", "24"), ("14", "P", "25")], "25"),
+    "D8": ([("12", "F", "26"), ("13", "C", "27")], "27"),
+}
 TAKEN_BACK = obx(PRESSURE, "10", CM, status="W", at="20260105092000+0000", device="D3")
 ALARM = [
     "OBR|1||A1^WARD|196616^MDC_EVT_ALARM^MDC|||20260105093000+0000",
@@ -148,6 +172,16 @@ def refused_messages() -> Iterator[str]:
         order = f"OBR|1||R{number}|70049^MDC_DEV_SYS_PT_VENT_MDS^MDC|||{order_time}"
         yield "\r".join([msh(control_id=f"R{number}"), pid(), order, segments]) + "\r"
     yield "\r".join([msh(control_id="W"), pid(), "OBR|1||W", TAKEN_BACK]) + "\r"
+    back = obx(NO_METRIC, "", status="D", at=NO_METRIC_AT, device="D3")
+    yield "\r".join([msh(control_id="U"), pid(), "OBR|1||U", back]) + "\r"
+
+
+def words() -> Iterator[str]:
+    for device, (told, _) in WORDS.items():
+        for hour, status, value in told:
+            header = msh(sent_at=f"20260105{hour}0000+0000", control_id=f"{device}{hour}")
+            segment = obx(PRESSURE, value, CM, status=status, at="20260105093000+0000", device=device)
+            yield "\r".join([header, pid(), "OBR|1||" + device, segment]) + "\r"
 
 
 def build(folder: Path, profiles_dir: Path, warehouse: Warehouse) -> None:
@@ -173,7 +207,7 @@ def build(folder: Path, profiles_dir: Path, warehouse: Warehouse) -> None:
     readings = [*json_lines(BY_JSON), *json_lines(BOTH_WAYS)]
     (topics / "device.telemetry.jsonl").write_bytes(b"".join(one + b"\n" for one in readings))
     alarm = "\r".join([msh("R40", control_id="A"), pid(), *ALARM]) + "\r"
-    messages = [*hl7_messages(BY_HL7), *hl7_messages(BOTH_WAYS), *refused_messages(), alarm]
+    messages = [*hl7_messages(BY_HL7), *hl7_messages(BOTH_WAYS), *refused_messages(), *words(), alarm]
     (folder / "wards.hl7").write_bytes("".join(messages).encode())
     runner.check("cdw", "ingest", str(folder / "wards.hl7"), "--to-dir", str(topics))
     runner.load(topics)
@@ -267,6 +301,16 @@ def test_refused_with_a_reason_and_a_place(ward: Warehouse) -> None:
     assert counted["incomplete_segment"] == 2 * expected["incomplete_segment"]
 
 
+def test_the_last_word_stands(ward: Warehouse) -> None:
+    found = ward.rows(
+        "select device_id, reading_count, last_value from monitoring.fact_telemetry_1h "
+        "where device_id in ('D4', 'D5', 'D6', 'D7', 'D8') order by device_id"
+    )
+    assert [(device, int(count), str(int(value))) for device, count, value in found] == [
+        (device, 1, value) for device, (_, value) in WORDS.items()
+    ]
+
+
 def test_a_cut_segment_is_no_observation(ward: Warehouse) -> None:
     assert ward.rows("select count(*) from core.fact_observations where value_number = 1") == [(0,)]
 
@@ -282,7 +326,7 @@ def test_what_is_no_measurement_is_counted_by_kind(ward: Warehouse) -> None:
     assert found == {
         "not_obtained": messages + 1,
         "not_numeric": messages,
-        "removal": 1,
+        "removal": 3,
         "no_device": len(WITHOUT_DEVICE),
     }
 

@@ -1,5 +1,15 @@
+{#- The one repetition of the value as JSON text: {"1": "120"}, with another component or subcomponent more. -#}
+{%- set value_json = json_text('fields', ['5', 0]) -%}
+{%- if target.type == 'redshift' -%}
+    {%- set value_json = 'json_serialize(' ~ json_node('fields', ['5', 0]) ~ ')' -%}
+{%- endif -%}
+
 with observations as (
     select * from {{ ref('stg_hl7__observations') }}
+),
+
+segments as (
+    select * from {{ ref('stg_hl7__segments') }}
 ),
 
 messages as (
@@ -34,6 +44,18 @@ statuses as (
     select * from {{ ref('observation_statuses') }}
 ),
 
+-- 120^130 and 1&200 are no 120 and no 1: nothing may stand beside what is read as the number
+value_shapes as (
+    select
+        message_sha256,
+        segment_number,
+        {{ matches(value_json, '^[{] *"1" *: *"[^"]*" *[}]$') }} as is_number_alone,
+        {{ matches(value_json, '^[{] *("1" *: *"[^"]*" *, *)?"2" *: *"[^"]*" *[}]$') }} as is_comparator_and_number
+    from segments
+    where segment_id = 'OBX'
+        and upper({{ hl7_code('OBX-2') }}) in ('NM', 'SN')
+),
+
 -- IHE PCD-01: ORU^R01 with OBX-3 in MDC, in its first triple or in the alternate one
 in_mdc as (
     select
@@ -43,8 +65,11 @@ in_mdc as (
         messages._offset,
         messages.kafka_arrived_at,
         messages.arrived_at,
+        messages.message_at,
         messages.time_zone,
         messages.sequence_number,
+        coalesce(value_shapes.is_number_alone, false) as is_number_alone,
+        coalesce(value_shapes.is_comparator_and_number, false) as is_comparator_and_number,
         case when own_systems.code_system = 'MDC' then observations.code else observations.alternate_code end
             as mdc_code,
         case when own_systems.code_system = 'MDC' then observations.code_text else observations.alternate_code_text end
@@ -53,6 +78,9 @@ in_mdc as (
         {{ regexp_replace_all("coalesce(observations.sub_id, '')", '([.]0+)+$', '') }} as place
     from observations
     inner join messages on observations.message_sha256 = messages.message_sha256
+    left join value_shapes
+        on observations.message_sha256 = value_shapes.message_sha256
+        and observations.segment_number = value_shapes.segment_number
     left join code_systems as own_systems on upper(observations.code_system) = own_systems.sent_code_system
     left join code_systems as alternate_systems
         on upper(observations.alternate_code_system) = alternate_systems.sent_code_system
@@ -146,13 +174,15 @@ joined as (
         end as measured_at_text,
         case
             when with_devices.has_more_values then null
-            when with_devices.value_type = 'NM' then trim(with_devices.value_1)
-            when coalesce(trim(with_devices.value_1), '=') in ('', '=')
-                and coalesce(with_devices.value_3, with_devices.value_4) is null
+            when with_devices.value_type = 'NM' and with_devices.is_number_alone then trim(with_devices.value_1)
+            when with_devices.value_type = 'SN'
+                and with_devices.is_comparator_and_number
+                and coalesce(trim(with_devices.value_1), '=') in ('', '=')
                 then trim(with_devices.value_2)
         end as number_text,
         coalesce(with_devices.value_1, '') || coalesce(with_devices.value_2, '') as value_parts,
-        statuses.effect
+        statuses.effect,
+        statuses.status_rank
     from with_devices
     left join containers
         on with_devices.message_sha256 = containers.message_sha256
@@ -172,7 +202,7 @@ joined as (
     left join statuses on coalesce(with_devices.status, 'F') = statuses.status
 ),
 
-typed as (
+final as (
     select
         message_sha256,
         segment_number,
@@ -181,11 +211,13 @@ typed as (
         cast(_offset as bigint) as _offset,
         cast(kafka_arrived_at as timestamp) as kafka_arrived_at,
         cast(arrived_at as timestamp) as arrived_at,
+        cast(message_at as timestamp) as message_at,
         cast(instance_id as varchar(65535)) as device_id,
         cast(patient_authority as varchar(65535)) as patient_authority,
         cast(patient_id as varchar(65535)) as patient_id,
         cast(metric_name as varchar(65535)) as metric_name,
         cast(sub_id as varchar(65535)) as sub_id,
+        cast(place as varchar(65535)) as place,
         cast(measured_at_text as varchar(65535)) as measured_at_text,
         cast({{ hl7_timestamp('measured_at_text', 'time_zone') }} as timestamp) as measured_at,
         cast({{ hl7_precision('measured_at_text') }} as varchar(65535)) as measured_at_precision,
@@ -196,6 +228,7 @@ typed as (
         cast(sequence_number as bigint) as sequence_number,
         cast(is_cut as boolean) as is_cut,
         cast(effect as varchar(65535)) as effect,
+        cast(status_rank as integer) as status_rank,
         -- the first that applies; the sender's word that it has no value, or takes one back, goes before all else
         cast(
             case
@@ -209,19 +242,6 @@ typed as (
             end as varchar(65535)
         ) as other_kind
     from joined
-),
-
--- a device can measure one thing in two channels at once: which value is the device's nobody can say
-final as (
-    select
-        *,
-        other_kind is null
-        and coalesce(min(metric_value) over (
-            partition by message_sha256, device_id, metric_name, unit, measured_at, other_kind
-        ) <> max(metric_value) over (
-            partition by message_sha256, device_id, metric_name, unit, measured_at, other_kind
-        ), false) as has_several_channels
-    from typed
 )
 
 select * from final

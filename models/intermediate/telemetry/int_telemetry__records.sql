@@ -1,8 +1,9 @@
-{%- set by_rank -%}
-    partition by device_id, metric_name, stored_unit, measured_at
+{#- one reading; removals are none of the refused -#}
+{%- set of_reading = 'device_id, metric_name, reading_unit, measured_at, is_refused' -%}
+{%- set last_word_first -%}
+    partition by device_id, metric_name, reading_unit, measured_at, is_refused
     order by
-        case when reject_reason is null then 0 else 1 end,
-        sequence_number desc nulls last,
+        case when version_number = standing_version then 0 else 1 end,
         arrived_at desc,
         {{ text_order('_topic_id') }} desc,
         _partition desc,
@@ -49,8 +50,10 @@ records as (
         software_version,
         sequence_number,
         false as is_cut,
-        false as is_unknown_status,
-        false as has_several_channels,
+        cast(null as timestamp) as message_at,
+        cast(null as integer) as status_rank,
+        'final' as effect,
+        cast(null as varchar(65535)) as place,
         false as is_removal
     from json_records
     union all
@@ -75,8 +78,10 @@ records as (
         cast(null as varchar(65535)) as software_version,
         sequence_number,
         is_cut,
-        effect is null as is_unknown_status,
-        has_several_channels,
+        message_at,
+        status_rank,
+        effect,
+        place,
         other_kind is not null as is_removal
     from hl7_observations
     where other_kind is null
@@ -112,14 +117,43 @@ in_metric_unit as (
         and records.unit = conversions.from_unit
 ),
 
+units_told as (
+    select distinct
+        device_id,
+        metric_name,
+        measured_at,
+        stored_unit
+    from in_metric_unit
+    where not is_removal and not is_known_metric
+),
+
+-- the unit is part of what a reading is, but who takes one back need not name it: all of them, then
+in_reading_unit as (
+    select
+        *,
+        stored_unit as reading_unit
+    from in_metric_unit
+    where not is_removal or is_known_metric or unit is not null
+    union all
+    select
+        removals.*,
+        units_told.stored_unit as reading_unit
+    from in_metric_unit as removals
+    inner join units_told
+        on removals.device_id = units_told.device_id
+        and removals.metric_name = units_told.metric_name
+        and removals.measured_at = units_told.measured_at
+    where removals.is_removal and not removals.is_known_metric and removals.unit is null
+),
+
 -- the first reason that applies
-judged as (
+judged_alone as (
     select
         *,
         case
             when is_removal then null
             when is_cut then 'incomplete_segment'
-            when is_unknown_status then 'unknown_status'
+            when effect is null then 'unknown_status'
             when device_id is null then 'no_device'
             when metric_name is null then 'no_metric'
             when measured_at_text is null then 'no_time'
@@ -131,26 +165,111 @@ judged as (
             when is_unknown_unit then 'unknown_unit'
             when abs(stored_value) >= 999999999999.9999995 then 'no_number'
             when measured_at > arrived_at + interval '{{ var("max_clock_ahead_minutes") }} minutes' then 'clock_ahead'
-            when has_several_channels then 'several_channels'
-        end as reject_reason
-    from in_metric_unit
+        end as own_reason
+    from in_reading_unit
 ),
 
--- of the records of one reading the highest sequence wins, any beats none; then the latest record
+measurements as (
+    select
+        *,
+        sent_as = 'hl7' and own_reason is null and not is_removal as is_hl7_measurement,
+        case
+            when sent_as = 'hl7' and own_reason is null and not is_removal then cast(stored_value as numeric(18, 6))
+        end as hl7_value,
+        case when sent_as = 'hl7' and own_reason is null and not is_removal then place end as hl7_place
+    from judged_alone
+),
+
+compared as (
+    select
+        *,
+        min(hl7_value) over (partition by device_id, metric_name, reading_unit, measured_at) as least_value,
+        max(hl7_value) over (partition by device_id, metric_name, reading_unit, measured_at) as greatest_value,
+        min(hl7_place) over (partition by device_id, metric_name, reading_unit, measured_at) as first_place,
+        max(hl7_place) over (partition by device_id, metric_name, reading_unit, measured_at) as last_place,
+        min(hl7_value) over (
+            partition by device_id, metric_name, reading_unit, measured_at, sent_as, _topic_id, _partition, _offset
+        ) as least_value_of_message,
+        max(hl7_value) over (
+            partition by device_id, metric_name, reading_unit, measured_at, sent_as, _topic_id, _partition, _offset
+        ) as greatest_value_of_message
+    from measurements
+),
+
+-- A device can measure one thing in two channels at once: which value is the device's nobody can say. Another value
+-- from the same place in a later message is a correction.
+channels_judged as (
+    select
+        *,
+        case
+            when not is_hl7_measurement then own_reason
+            when least_value_of_message <> greatest_value_of_message then 'several_channels'
+            when least_value <> greatest_value and first_place <> last_place then 'several_channels'
+        end as reject_reason
+    from compared
+),
+
+judged as (
+    select
+        *,
+        reject_reason is not null as is_refused
+    from channels_judged
+),
+
+-- JSON and HL7 each in its own order: JSON has no message time and no status
+versions as (
+    select
+        *,
+        row_number() over (
+            partition by {{ of_reading }}, sent_as
+            order by
+                message_at nulls first,
+                sequence_number nulls first,
+                status_rank nulls first,
+                arrived_at,
+                {{ text_order('_topic_id') }},
+                _partition,
+                _offset,
+                segment_number
+        ) as version_number
+    from judged
+),
+
+last_words as (
+    select
+        *,
+        max(case when not is_removal and effect = 'final' then version_number else 0 end)
+            over (partition by {{ of_reading }}, sent_as) as final_version,
+        max(case when not is_removal and effect = 'preliminary' then version_number else 0 end)
+            over (partition by {{ of_reading }}, sent_as) as preliminary_version,
+        max(case when is_removal then version_number else 0 end)
+            over (partition by {{ of_reading }}, sent_as) as removed_version
+    from versions
+),
+
+-- as for observations: a final stands until it is removed, a preliminary one only where none stands
+standing as (
+    select
+        *,
+        case
+            when final_version > removed_version then final_version
+            when preliminary_version > removed_version then preliminary_version
+            else removed_version
+        end as standing_version
+    from last_words
+),
+
+-- where a reading came both ways, the last word of the one or of the other: the later to arrive
 ranked as (
     select
         *,
-        row_number() over ({{ by_rank }}) as record_rank,
+        row_number() over ({{ last_word_first }}) as record_rank,
         -- where a removal wins, there is no reading
         first_value(case when is_removal then 1 else 0 end) over (
-            {{ by_rank }} rows between unbounded preceding and current row
+            {{ last_word_first }} rows between unbounded preceding and current row
         ) = 1 as is_removed,
-        sum(case when is_removal then 0 else 1 end) over (
-            partition by
-                device_id, metric_name, stored_unit, measured_at,
-                case when reject_reason is null then 0 else 1 end
-        ) as record_count
-    from judged
+        sum(case when is_removal then 0 else 1 end) over (partition by {{ of_reading }}) as record_count
+    from standing
 ),
 
 outcomes as (
