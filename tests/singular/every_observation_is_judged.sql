@@ -1,11 +1,14 @@
 -- A row is returned where the OBX segments of the messages are not, one for one, what was judged: versions of
--- an observation, refused ones among them; and what alarms (ORU^R40) say of themselves, which are none.
+-- an observation, refused ones among them; and what alarms (ORU^R40) say of themselves, which are none. That stands
+-- under the OBR of an alarm that is there: without one it is refused like the others.
 with segments as (
     select
         segments.message_sha256,
-        coalesce(messages.message_type = 'ORU' and messages.trigger_event = 'R40', false) as is_of_alarm
+        alarms.message_sha256 is not null as is_of_alarm
     from {{ ref('stg_hl7__segments') }} as segments
-    inner join {{ ref('stg_hl7__messages') }} as messages on segments.message_sha256 = messages.message_sha256
+    left join {{ ref('stg_hl7__alarms') }} as alarms
+        on segments.message_sha256 = alarms.message_sha256
+        and segments.obr_number = alarms.segment_number
     where segments.segment_id = 'OBX'
 ),
 

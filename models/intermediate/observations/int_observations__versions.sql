@@ -38,6 +38,7 @@ joined as (
         messages.sequence_number,
         messages.facility_id,
         messages.time_zone,
+        coalesce(messages.message_type = 'ORU' and messages.trigger_event = 'R40', false) as is_of_alarm,
         identifiers.patient_key,
         identifiers.patient_id,
         coalesce(request_orders.filler_order_number, control_orders.filler_order_number) as order_number,
@@ -46,7 +47,14 @@ joined as (
             else request_orders.observed_at_text
         end as time_text,
         coalesce(repeated_values.value_count > 1, false) as has_several_values,
-        repeated_values.value_text as repeated_value_text
+        repeated_values.message_sha256 is not null as is_taken_apart,
+        repeated_values.value_text as taken_apart_text,
+        coalesce(repeated_values.is_plain, true) as is_plain,
+        -- where only one repetition is filled, that one; where several are, no part is read
+        case when repeated_values.value_count = 1 then repeated_values.value_1 else observations.value_1 end as part_1,
+        case when repeated_values.value_count = 1 then repeated_values.value_2 else observations.value_2 end as part_2,
+        case when repeated_values.value_count = 1 then repeated_values.value_3 else observations.value_3 end as part_3,
+        case when repeated_values.value_count = 1 then repeated_values.value_4 else observations.value_4 end as part_4
     from observations
     inner join messages on observations.message_sha256 = messages.message_sha256
     left join orders as request_orders
@@ -62,25 +70,28 @@ joined as (
     left join repeated_values
         on observations.message_sha256 = repeated_values.message_sha256
         and observations.segment_number = repeated_values.segment_number
-    -- what an alarm says of itself is no observation of the patient: stg_hl7__alarms
+    -- what an alarm says of itself is no observation of the patient: stg_hl7__alarms; it begins with an OBR
     where coalesce(messages.message_type, '') <> 'ORU'
         or coalesce(messages.trigger_event, '') <> 'R40'
+        or observations.obr_number is null
 ),
 
 -- the trimmed parts of a value that may be a number
 numerals as (
     select
         *,
-        coalesce(code, alternate_code, code_text) as observation_code,
+        coalesce(code, alternate_code, {{ hl7_clean('code_text') }}) as observation_code,
         case when code is not null then code_system when alternate_code is not null then alternate_code_system end
             as observation_code_system,
         case
             when has_several_values then null
-            when value_type is null or value_type in ('NM', 'ST') then trim(value_1)
-            when value_type = 'SN' and coalesce(trim(value_1), '=') in ('', '=') and coalesce(value_3, value_4) is null
-                then trim(value_2)
+            -- 120^130 and 1&200 are no number: which of its parts is meant is not told
+            when not is_plain then null
+            when value_type is null or value_type in ('NM', 'ST') then trim(part_1)
+            when value_type = 'SN' and coalesce(trim(part_1), '=') in ('', '=') and coalesce(part_3, part_4) is null
+                then trim(part_2)
         end as number_text,
-        coalesce(value_1, '') || coalesce(value_2, '') || coalesce(value_3, '') || coalesce(value_4, '') as number_parts
+        coalesce(part_1, '') || coalesce(part_2, '') || coalesce(part_3, '') || coalesce(part_4, '') as number_parts
     from joined
 ),
 
@@ -91,12 +102,12 @@ typed as (
         {{ hl7_precision('time_text') }} as observed_at_precision,
         {{ hl7_zone_is_assumed('time_text', 'time_zone') }} as is_time_zone_assumed,
         case
-            when has_several_values then repeated_value_text
-            when value_type in ('CE', 'CF', 'CNE', 'CWE') then coalesce(value_2, value_1)
+            when is_taken_apart then taken_apart_text
+            when value_type in ('CE', 'CF', 'CNE', 'CWE') then coalesce(part_2, part_1)
             when value_type = 'SN' then nullif(number_parts, '')
             -- the first component of an embedded document says where it comes from, not what was found
             when value_type = 'ED' then null
-            else value_1
+            else part_1
         end as value_text,
         {{ parse_number('number_text') }} as value_number,
         -- a correction may come alone, so that only its place among its like is the same in both messages
@@ -120,6 +131,7 @@ judged as (
         statuses.effect,
         statuses.status_rank,
         case
+            when typed.is_of_alarm then 'alarm_without_order'
             when typed.is_cut then 'incomplete_segment'
             when typed.patient_key is null then 'no_patient'
             when typed.observation_code is null then 'no_code'

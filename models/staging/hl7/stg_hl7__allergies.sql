@@ -22,14 +22,14 @@ texts as (
         {{ hl7_code('IAM-1') }} as set_id_text,
         upper({{ hl7_code('IAM-2') }}) as allergen_type,
         {{ hl7_code('IAM-3.1') }} as code,
-        {{ hl7_code('IAM-3.2') }} as code_text,
+        {{ hl7_words('IAM-3.2') }} as code_text,
         {{ hl7_code('IAM-3.3') }} as code_system,
         {{ hl7_code('IAM-3.4') }} as alternate_code,
-        {{ hl7_code('IAM-3.5') }} as alternate_code_text,
+        {{ hl7_words('IAM-3.5') }} as alternate_code_text,
         {{ hl7_code('IAM-3.6') }} as alternate_code_system,
-        {{ hl7_code('IAM-3.9') }} as original_text,
+        {{ hl7_words('IAM-3.9') }} as original_text,
         upper({{ hl7_code('IAM-4') }}) as severity,
-        {{ hl7_code('IAM-5') }} as reaction,
+        {{ hl7_words('IAM-5') }} as reaction,
         {{ json_node('fields', ['5', 1]) }} is not null as has_more_reactions,
         case when {{ json_node('fields', ['5', 1]) }} is not null then {{ json_node('fields', ['5']) }} end
             as reaction_repetitions,
@@ -37,11 +37,11 @@ texts as (
         case when segment_id = 'IAM' then {{ hl7_code('IAM-7.1') }} end as allergy_id,
         case when segment_id = 'IAM' then coalesce({{ hl7_code('IAM-7.2') }}, {{ hl7_code('IAM-7.3') }}) end
             as allergy_id_authority,
-        case when segment_id = 'IAM' then {{ hl7_code('IAM-8') }} end as action_reason,
+        case when segment_id = 'IAM' then {{ hl7_words('IAM-8') }} end as action_reason,
         case when segment_id = 'IAM' then upper({{ hl7_code('IAM-9') }}) end as sensitivity_code,
         case when segment_id = 'AL1' then {{ hl7_code('AL1-6') }} end as identified_at_text,
         case when segment_id = 'IAM' then {{ hl7_code('IAM-11') }} end as onset_at_text,
-        case when segment_id = 'IAM' then {{ hl7_code('IAM-12') }} end as onset_text,
+        case when segment_id = 'IAM' then {{ hl7_words('IAM-12') }} end as onset_text,
         case when segment_id = 'IAM' then {{ hl7_code('IAM-13') }} end as reported_at_text,
         case when segment_id = 'IAM' then upper({{ hl7_code('IAM-17') }}) end as clinical_status
     from segments
