@@ -1,8 +1,5 @@
 {#- The one repetition of the value as JSON text: {"1": "120"}, with another component or subcomponent more. -#}
-{%- set value_json = json_text('fields', ['5', 0]) -%}
-{%- if target.type == 'redshift' -%}
-    {%- set value_json = 'json_serialize(' ~ json_node('fields', ['5', 0]) ~ ')' -%}
-{%- endif -%}
+{%- set value_json = json_object_text('fields', ['5', 0]) -%}
 
 with observations as (
     select * from {{ ref('stg_hl7__observations') }}
