@@ -71,9 +71,8 @@ def write_in_order(
 # Of a worker: what it shares with the others, set when it starts.
 _function: Callable[[Any], tuple[bytes, Any]]
 _descriptor: int
-_turn: (
-    Any  # the number of the value whose bytes are next; who has that number changes it, so there is no lock
-)
+# The number of the value whose bytes are next. Only who has that number changes it, so there is no lock.
+_turn: Any
 
 
 def _start(function: Callable[[Any], tuple[bytes, Any]], descriptor: int, turn: Any) -> None:

@@ -207,10 +207,14 @@ def test_a_fifo_is_read_once(feed: Path, tmp_path: Path) -> None:
         assert len(lines(cdw("decode", fifo).stdout)) == 2
 
 
-def test_rejects_may_go_to_a_device(feed: Path) -> None:
-    before = Path(os.devnull).stat().st_mode
-    assert cdw("decode", feed, "--rejects", os.devnull).returncode == 0
-    assert Path(os.devnull).stat().st_mode == before
+def test_what_is_no_regular_file_keeps_its_mode(feed: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    fifo.chmod(0o640)
+    with subprocess.Popen(["/bin/sh", "-c", f"cat {fifo}"], stdout=subprocess.PIPE) as reader:
+        assert cdw("decode", feed, "--rejects", fifo).returncode == 0
+        assert reader.stdout and len(lines(reader.stdout.read())) == 1
+    assert stat.S_IMODE(fifo.stat().st_mode) == 0o640
 
 
 def test_workers_end_with_the_first_process() -> None:
