@@ -1,12 +1,9 @@
-{#- The one repetition of the value as JSON text: {"1": "120"}, with another component or subcomponent more. -#}
-{%- set value_json = json_object_text('fields', ['5', 0]) -%}
-
 with observations as (
     select * from {{ ref('stg_hl7__observations') }}
 ),
 
-segments as (
-    select * from {{ ref('stg_hl7__segments') }}
+repeated_values as (
+    select * from {{ ref('int_observations__repeated_values') }}
 ),
 
 messages as (
@@ -41,18 +38,6 @@ statuses as (
     select * from {{ ref('observation_statuses') }}
 ),
 
--- 120^130 and 1&200 are no 120 and no 1: nothing may stand beside what is read as the number
-value_shapes as (
-    select
-        message_sha256,
-        segment_number,
-        {{ matches(value_json, '^[{] *"1" *: *"[^"]*" *[}]$') }} as is_number_alone,
-        {{ matches(value_json, '^[{] *("1" *: *"[^"]*" *, *)?"2" *: *"[^"]*" *[}]$') }} as is_comparator_and_number
-    from segments
-    where segment_id = 'OBX'
-        and upper({{ hl7_code('OBX-2') }}) in ('NM', 'SN')
-),
-
 -- IHE PCD-01: ORU^R01 with OBX-3 in MDC, in its first triple or in the alternate one
 in_mdc as (
     select
@@ -65,8 +50,7 @@ in_mdc as (
         messages.message_at,
         messages.time_zone,
         messages.sequence_number,
-        coalesce(value_shapes.is_number_alone, false) as is_number_alone,
-        coalesce(value_shapes.is_comparator_and_number, false) as is_comparator_and_number,
+        coalesce(repeated_values.is_plain, true) as is_plain,
         case when own_systems.code_system = 'MDC' then observations.code else observations.alternate_code end
             as mdc_code,
         case when own_systems.code_system = 'MDC' then observations.code_text else observations.alternate_code_text end
@@ -75,9 +59,9 @@ in_mdc as (
         {{ regexp_replace_all("coalesce(observations.sub_id, '')", '([.]0+)+$', '') }} as place
     from observations
     inner join messages on observations.message_sha256 = messages.message_sha256
-    left join value_shapes
-        on observations.message_sha256 = value_shapes.message_sha256
-        and observations.segment_number = value_shapes.segment_number
+    left join repeated_values
+        on observations.message_sha256 = repeated_values.message_sha256
+        and observations.segment_number = repeated_values.segment_number
     left join code_systems as own_systems on upper(observations.code_system) = own_systems.sent_code_system
     left join code_systems as alternate_systems
         on upper(observations.alternate_code_system) = alternate_systems.sent_code_system
@@ -171,10 +155,12 @@ joined as (
         end as measured_at_text,
         case
             when with_devices.has_more_values then null
-            when with_devices.value_type = 'NM' and with_devices.is_number_alone then trim(with_devices.value_1)
+            -- 120^130 and 1&200 are no 120 and no 1: nothing may stand beside what is read as the number
+            when not with_devices.is_plain then null
+            when with_devices.value_type = 'NM' then trim(with_devices.value_1)
             when with_devices.value_type = 'SN'
-                and with_devices.is_comparator_and_number
                 and coalesce(trim(with_devices.value_1), '=') in ('', '=')
+                and coalesce(with_devices.value_3, with_devices.value_4) is null
                 then trim(with_devices.value_2)
         end as number_text,
         coalesce(with_devices.value_1, '') || coalesce(with_devices.value_2, '') as value_parts,
