@@ -1,6 +1,7 @@
 """What the environment may set: ``CDW_*`` variables, each with a default that runs."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +26,16 @@ class Settings(BaseSettings):
     batch_records: int = Field(50_000, ge=1)
     # A batch is in memory about four times (bytes, text, columns, the driver's buffer).
     batch_bytes: int = Field(16_000_000, ge=1)
+    # A record waits this long at most for others to be loaded with.
+    batch_seconds: float = Field(1.0, gt=0)
+    kafka_bootstrap_servers: str = "localhost:9092"
+    # librdkafka properties (security.protocol, sasl.*, ssl.*), one name=value a line.
+    kafka_config: Path | None = None
+    # The prefix of the consumer group; the rest names the warehouse, for two must not share the partitions.
+    kafka_group: str = "cdw"
+    kafka_group_protocol: Literal["classic", "consumer"] = "classic"
+    # Static membership: a loader that restarts under the same name keeps its partitions.
+    kafka_instance_id: str | None = None
     # HL7 v2 bytes that are neither as MSH-18 declares nor UTF-8: what most such senders use.
     hl7_fallback_charset: str = DEFAULT_FALLBACK
 
@@ -49,7 +60,8 @@ def load_settings() -> Settings:
         raise CdwError(
             "a setting has a value that cannot be used",
             where=f"environment variable {names}",
-            do="unset it to use the default, or set a whole number above 0 (CDW_MAX_RECORD_BYTES: from 1000; "
+            do="unset it to use the default, or set a number above 0 (CDW_MAX_RECORD_BYTES: from 1000; "
+            "CDW_KAFKA_GROUP_PROTOCOL: classic or consumer; "
             "CDW_HL7_FALLBACK_CHARSET: one of " + ", ".join(sorted(CHARSETS)) + ")",
         ) from None
 

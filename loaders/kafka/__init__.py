@@ -1,0 +1,1 @@
+"""Kafka: what the loader reads from and the decoder writes to."""
