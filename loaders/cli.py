@@ -179,9 +179,9 @@ def ingest_command(
         raise typer.BadParameter(
             "publishing to Kafka is not there yet: name a topic directory with --to-dir DIR"
         )
-    from loaders.decode import ingest_files
+    from loaders.ingest import ingest_to_directory
 
-    typer.echo(ingest_files(files, to_dir))
+    typer.echo(ingest_to_directory(files, to_dir))
 
 
 @app.command("demo")

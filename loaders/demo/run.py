@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loaders.decode import ingest_files
 from loaders.demo.build import dbt_build
 from loaders.demo.findings import print_findings
 from loaders.errors import CdwError
+from loaders.ingest import ingest_to_directory
 from loaders.load import load_directory
 from loaders.progress import LoadProgress
 from loaders.settings import load_settings, project_dir
@@ -45,7 +45,7 @@ def run_demo(config: Config, out: Path) -> None:
 
     files = [*sorted((project / "examples" / "hl7").glob("*.hl7")), *sorted((topics / "hl7").glob("*.hl7"))]
     say(f"2/4 decoding {len(files)} HL7 v2 files: the examples that the project ships, and the hospital's")
-    say(f"    {ingest_files([str(file) for file in files], topics)}")
+    say(f"    {ingest_to_directory([str(file) for file in files], topics)}")
 
     say(f"3/4 loading into {warehouse}")
     # Arrival is when the simulated time is over: the same seed gives the same marts on any day.

@@ -16,6 +16,7 @@ from loaders.hl7.rejects import Code
 Envelope = Literal["FHS", "BHS", "BTS", "FTS"]
 Kind = Literal["MSH"] | Envelope | Code
 Section = Literal["", "MSH", "E_TOO_LARGE"] | Envelope
+_End = Literal["separator", "too large", "input"]
 _NAMES: dict[bytes, Section] = {b"MSH": "MSH", b"FHS": "FHS", b"BHS": "BHS", b"BTS": "BTS", b"FTS": "FTS"}
 
 START_BLOCK, END_BLOCK = b"\x0b", b"\x1c"
@@ -81,13 +82,13 @@ class _Pile:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
-        self._size = 0
+        self.size = 0
 
     def add(self, data: bytes) -> Iterator[bytes]:
         """Take more in; give away what is beyond the size, in full parts."""
         self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._max_bytes:
+        self.size += len(data)
+        if self.size > self._max_bytes:
             whole, start = self.take(), 0
             while len(whole) - start > self._max_bytes:
                 end = start + self._max_bytes
@@ -95,25 +96,58 @@ class _Pile:
                     end -= 1  # not within a character of UTF-8
                 yield whole[start:end]
                 start = end
-            self._parts, self._size = [whole[start:]], len(whole) - start
+            self._parts, self.size = [whole[start:]], len(whole) - start
 
     def take(self) -> bytes:
         """Give what there is, and begin anew."""
         whole = b"".join(self._parts)
-        self._parts, self._size = [], 0
+        self._parts, self.size = [], 0
         return whole
 
 
-def _cut_frames(chunks: Iterable[bytes], max_bytes: int) -> Iterator[Piece]:
-    """Cut at MLLP frames; a frame that does not end, and bytes between frames, are E_FRAME."""
-    offset = 0
-    is_cut = False
-    for part, end in _split(chunks, END_BLOCK, max_bytes):
-        begin, offset = offset, offset + len(part) + (end == "separator")
-        was_cut, is_cut = is_cut, end == "too large"
-        if was_cut or is_cut:
+class FrameCutter:
+    """Cuts at MLLP frames what comes in chunks of any size, each piece as soon as its end is there.
+
+    A frame that does not end, and bytes between frames, are E_FRAME. What each method gives has to be taken
+    before the next one is called.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """``max_bytes``: what is longer comes in parts of that size, each E_TOO_LARGE."""
+        self._max_bytes = max_bytes
+        self._pile = _Pile(max_bytes)
+        self._offset = 0
+        self._is_cut = False
+
+    @property
+    def held_bytes(self) -> int:
+        """How much waits for its end."""
+        return self._pile.size
+
+    def cut(self, chunk: bytes) -> Iterator[Piece]:
+        """Take more of the input in."""
+        first, *others = chunk.split(END_BLOCK)
+        yield from self._add(first)
+        for other in others:
+            yield from self._pieces(self._pile.take(), "separator")
+            yield from self._add(other)
+
+    def end(self) -> Iterator[Piece]:
+        """The input ends here."""
+        yield from self._pieces(self._pile.take(), "input")
+
+    def _add(self, data: bytes) -> Iterator[Piece]:
+        for part in self._pile.add(data):
+            yield from self._pieces(part, "too large")
+
+    def _pieces(self, part: bytes, end: _End) -> Iterator[Piece]:
+        """Make pieces of what stands between two end blocks."""
+        begin = self._offset
+        self._offset += len(part) + (end == "separator")
+        was_cut, self._is_cut = self._is_cut, end == "too large"
+        if was_cut or self._is_cut:
             yield Piece("E_TOO_LARGE", begin, part)
-            continue
+            return
         outside, start, content = part.partition(START_BLOCK)
         stray = outside.removeprefix(b"\r") if begin else outside  # the second half of 0x1C 0x0D
         if not _is_blank(stray):
@@ -124,26 +158,16 @@ def _cut_frames(chunks: Iterable[bytes], max_bytes: int) -> Iterator[Piece]:
             yield Piece("E_FRAME", begin + at, content[at : again.start()])
             at = again.end()
         if start and end == "separator":
-            yield from _cut_lines((content[at:],), max_bytes, begin + at)
+            yield from _cut_lines((content[at:],), self._max_bytes, begin + at)
         elif start:
             yield Piece("E_FRAME", begin + at, content[at:])
 
 
-End = Literal["separator", "too large", "input"]
-
-
-def _split(chunks: Iterable[bytes], separator: bytes, max_bytes: int) -> Iterator[tuple[bytes, End]]:
-    """Split at a separator of one byte; with each part, what ended it."""
-    pile = _Pile(max_bytes)
+def _cut_frames(chunks: Iterable[bytes], max_bytes: int) -> Iterator[Piece]:
+    cutter = FrameCutter(max_bytes)
     for chunk in chunks:
-        first, *others = chunk.split(separator)
-        for part in pile.add(first):
-            yield part, "too large"
-        for other in others:
-            yield pile.take(), "separator"
-            for part in pile.add(other):
-                yield part, "too large"
-    yield pile.take(), "input"
+        yield from cutter.cut(chunk)
+    yield from cutter.end()
 
 
 def _cut_utf16(chunks: Iterable[bytes], encoding: str, max_bytes: int) -> Iterator[Piece]:

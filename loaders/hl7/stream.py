@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from loaders.hl7.charset import DEFAULT_FALLBACK
 from loaders.hl7.decoder import Message, decode, decode_envelope
-from loaders.hl7.framing import pieces
+from loaders.hl7.framing import Piece, pieces
 from loaders.hl7.rejects import Code, Reject, RejectError, make_reject
 from loaders.hl7.segments import Fields
 
 DEFAULT_MAX_BYTES = 4_000_000
-# A message that is somewhat too large is one reject, with all its bytes.
-_PARTS = 4
+PARTS = 4
+"""A message that is up to so many times too large is one reject, with all its bytes."""
 
 
 class Options(NamedTuple):
@@ -54,32 +54,47 @@ def places(chunks: Iterable[bytes], options: Options) -> Iterator[Place]:
 
     A batch's messages carry its FHS and BHS. Trailers (BTS, FTS) only end it.
     """
-    envelope: dict[str, Fields] = {}
-    position = 1
-    for kind, byte_offset, data, encoding in pieces(chunks, _PARTS * options.max_bytes):
-        code: Code | None = None
-        match kind:
-            case "MSH":
-                pass
-            case "FHS" | "BHS" as name:
-                envelope = {"FHS": envelope["FHS"]} if name == "BHS" and "FHS" in envelope else {}
-                try:
-                    fields = decode_envelope(data, encoding=encoding, fallback=options.fallback)
-                except RejectError as error:
-                    code = error.code
-                else:
-                    envelope |= {name: fields}
+    return Numbering(options).places(pieces(chunks, PARTS * options.max_bytes))
+
+
+class Numbering:
+    """What has been seen of an input that comes piece by piece: how many places, which envelope is open."""
+
+    def __init__(self, options: Options) -> None:
+        """Nothing yet."""
+        self._options = options
+        self._envelope: dict[str, Fields] = {}
+        self._position = 1
+
+    def places(self, following: Iterable[Piece]) -> Iterator[Place]:
+        """Number what comes next."""
+        for kind, byte_offset, data, encoding in following:
+            code: Code | None = None
+            match kind:
+                case "MSH":
+                    pass
+                case "FHS" | "BHS" as name:
+                    is_in_file = name == "BHS" and "FHS" in self._envelope
+                    self._envelope = {"FHS": self._envelope["FHS"]} if is_in_file else {}
+                    try:
+                        fields = decode_envelope(data, encoding=encoding, fallback=self._options.fallback)
+                    except RejectError as error:
+                        code = error.code
+                    else:
+                        self._envelope |= {name: fields}
+                        continue
+                case "BTS":
+                    self._envelope = {
+                        name: fields for name, fields in self._envelope.items() if name != "BHS"
+                    }
                     continue
-            case "BTS":
-                envelope = {name: fields for name, fields in envelope.items() if name != "BHS"}
-                continue
-            case "FTS":
-                envelope = {}
-                continue
-            case _:
-                code = kind
-        yield Place(code, position, byte_offset, data, encoding, envelope)
-        position += 1
+                case "FTS":
+                    self._envelope = {}
+                    continue
+                case _:
+                    code = kind
+            yield Place(code, self._position, byte_offset, data, encoding, self._envelope)
+            self._position += 1
 
 
 def decode_place(place: Place, options: Options) -> Message | Reject:

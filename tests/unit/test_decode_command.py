@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from loaders.decode import decode_files, ingest_files
+from loaders.decode import decode_files
 from loaders.errors import CdwError
+from loaders.ingest import ingest_to_directory
 from loaders.parallel import write_in_order
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -271,7 +272,7 @@ def test_ingest_appends_messages_originals_and_rejects(feed: Path, tmp_path: Pat
 def test_a_long_reject_keeps_its_bytes_among_the_originals(feed: Path, tmp_path: Path) -> None:
     data = BAD + b"OBX|1|ED|||" + b"A" * 50_000
     feed.write_bytes(data)
-    ingest_files([str(feed)], tmp_path)
+    ingest_to_directory([str(feed)], tmp_path)
     (reject,), (original,) = topic(tmp_path, "hl7.rejected"), topic(tmp_path, "hl7.originals")
     assert reject["bytes"] == {"sha256": original["sha256"], "bytes": len(data)}
     assert base64.b64decode(original["bytes"]) == data
@@ -279,9 +280,9 @@ def test_a_long_reject_keeps_its_bytes_among_the_originals(feed: Path, tmp_path:
 
 def test_ingest_only_appends(feed: Path, tmp_path: Path) -> None:
     directory = tmp_path / "topics"
-    ingest_files([str(feed)], directory)
+    ingest_to_directory([str(feed)], directory)
     before = {name: (directory / f"{name}.jsonl").read_bytes() for name in TOPICS}
-    ingest_files([str(feed)], directory)
+    ingest_to_directory([str(feed)], directory)
     for name, data in before.items():
         assert data.endswith(b"\n")
         assert (directory / f"{name}.jsonl").read_bytes() == data * 2
@@ -290,7 +291,7 @@ def test_ingest_only_appends(feed: Path, tmp_path: Path) -> None:
 def test_a_line_that_a_killed_program_left_is_ended_not_continued(feed: Path, tmp_path: Path) -> None:
     torn = tmp_path / "hl7.messages.jsonl"
     torn.write_bytes(b'{"whole":1}\n{"to')
-    ingest_files([str(feed)], tmp_path)
+    ingest_to_directory([str(feed)], tmp_path)
     first, second, *rest = torn.read_bytes().split(b"\n")
     assert (first, second) == (b'{"whole":1}', b'{"to')
     assert [json.loads(line)["meta"]["control_id"] for line in rest if line] == ["1", "2"]
@@ -298,7 +299,7 @@ def test_a_line_that_a_killed_program_left_is_ended_not_continued(feed: Path, tm
 
 def test_topic_directories_are_their_owners_alone(feed: Path, tmp_path: Path) -> None:
     directory = tmp_path / "topics"
-    ingest_files([str(feed)], directory)
+    ingest_to_directory([str(feed)], directory)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     for name in TOPICS:
         assert stat.S_IMODE((directory / f"{name}.jsonl").stat().st_mode) == 0o600
@@ -308,8 +309,8 @@ def test_two_programs_do_not_append_at_once(feed: Path, tmp_path: Path) -> None:
     with (tmp_path / "hl7.messages.jsonl").open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(CdwError, match="another program"):
-            ingest_files([str(feed)], tmp_path)
-    ingest_files([str(feed)], tmp_path)
+            ingest_to_directory([str(feed)], tmp_path)
+    ingest_to_directory([str(feed)], tmp_path)
 
 
 def test_a_topic_directory_that_is_a_file_is_said(feed: Path) -> None:

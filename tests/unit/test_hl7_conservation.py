@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from loaders.decode import ingest_files
 from loaders.hl7.decoder import Message
 from loaders.hl7.publish import MAX_VALUE_BYTES
+from loaders.ingest import ingest_to_directory
 from tests.unit import hl7_independent as independent
 from tests.unit.hl7_files import EXAMPLES, FIXTURES, FOLDERS, files, needs_corpus, results
 from tests.unit.hl7_invariants import check_chunks, check_results
@@ -78,7 +78,7 @@ def test_how_a_file_is_read_makes_no_difference(folder: Path) -> None:
 
 def test_what_is_ingested_is_what_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     every = [file for folder in FOLDERS for file in files(folder)]
-    counts = ingest_files([str(file) for file in every], tmp_path)
+    counts = ingest_to_directory([str(file) for file in every], tmp_path)
 
     originals, messages, rejected = (
         iter(lines(tmp_path / f"hl7.{name}.jsonl")) for name in ("originals", "messages", "rejected")

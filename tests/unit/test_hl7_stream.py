@@ -11,10 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.hl7.decoder import Message
-from loaders.hl7.publish import MAX_VALUE_BYTES, Original, publish_message, publish_reject
+from loaders.hl7.publish import (
+    MAX_VALUE_BYTES,
+    MESSAGES,
+    ORIGINALS,
+    REJECTED,
+    Publication,
+    publish_message,
+    publish_place,
+)
 from loaders.hl7.rejects import Reject, make_reject
-from loaders.hl7.stream import decode_stream
+from loaders.hl7.stream import Options, decode_stream, places
+from loaders.kafka.record import Record
 
+SOURCE = Options("feed.hl7")
 GOOD = b"MSH|^~\\&|APP|FAC|||20260102||ADT^A01|%d|P|2.5\rPID|1||7\r"
 
 
@@ -119,18 +129,23 @@ def test_whatever_comes_gives_records_and_rejects_that_are_json_in_utf_8(data: b
             assert hashlib.sha256(kept).hexdigest() == result["sha256"]
 
 
-def published(message: Message) -> tuple[dict[str, Any], Original]:
-    value, original = publish_message(message)
-    return json.loads(msgspec.json.encode(value)), original
+def published(message: Message) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(msgspec.json.encode(publish_message(message)))
+    return value
+
+
+def published_place(data: bytes, options: Options = SOURCE) -> Publication:
+    (place,) = places([data], options)
+    return publish_place(place, options)
 
 
 def test_a_published_message_has_no_er7_and_its_bytes_stand_beside_it() -> None:
-    (result,) = decode(GOOD % 1)
-    assert isinstance(result, Message)
-    message, original = published(result)
-    assert set(message) == {"meta", "segments"}
-    assert base64.b64decode(original["bytes"]) == GOOD % 1
-    assert original["sha256"] == message["meta"]["sha256"] == hashlib.sha256(GOOD % 1).hexdigest()
+    original, message = published_place(GOOD % 1).records
+    assert original == Record(ORIGINALS, hashlib.sha256(GOOD % 1).hexdigest(), GOOD % 1)
+    assert message.topic == MESSAGES
+    value = json.loads(message.value or b"")
+    assert set(value) == {"meta", "segments"}
+    assert value["meta"]["sha256"] == original.key
 
 
 @pytest.mark.parametrize("character", ["a", "é", "€"])
@@ -139,7 +154,7 @@ def test_a_long_value_is_published_by_reference(character: str) -> None:
     fits, long = (character * (count // size) for count in (MAX_VALUE_BYTES, MAX_VALUE_BYTES + size))
     (result,) = decode(GOOD % 1 + f"OBX|1|ED|||^^^^{fits}~^^^^{long}\r".encode())
     assert isinstance(result, Message)
-    message, _ = published(result)
+    message = published(result)
     assert message["segments"][2]["fields"]["5"] == [
         {"5": fits},
         {"5": {"sha256": hashlib.sha256(long.encode()).hexdigest(), "bytes": len(long.encode())}},
@@ -150,16 +165,59 @@ def test_a_long_value_is_published_by_reference(character: str) -> None:
 def test_a_value_that_grows_on_its_way_to_utf_8_is_measured_in_utf_8() -> None:
     (result,) = decode(GOOD % 1 + b"NTE|1||" + b"\x80" * 20_001 + b"\r")
     assert isinstance(result, Message)
-    message, _ = published(result)
+    message = published(result)
     assert message["segments"][2]["fields"]["3"][0]["1"]["bytes"] == 60_003
 
 
 def test_a_rejects_bytes_stand_in_it_or_beside_it() -> None:
-    short, long = (
-        make_reject("E_NO_MSH", b"x" * size, position=1, byte_offset=0, source="x")
-        for size in (45_000, 45_001)
-    )
-    assert publish_reject(short) == (short, None)
-    published, original = publish_reject(long)
-    assert published == {**long, "bytes": {"sha256": long["sha256"], "bytes": 45_001}}
-    assert original == {"sha256": long["sha256"], "bytes": long["bytes"]}
+    for size in (45_000, 45_001):
+        data = b"x" * size
+        result, records = published_place(data)
+        assert not isinstance(result, Message)
+        digest = hashlib.sha256(data).hexdigest()
+        published = {**result, "bytes": {"sha256": digest, "bytes": size}} if size > 45_000 else result
+        assert (records[-1].topic, records[-1].key) == (REJECTED, digest)
+        assert json.loads(records[-1].value or b"") == published
+        assert records[:-1] == ([Record(ORIGINALS, digest, data)] if size > 45_000 else [])
+
+
+def test_a_message_that_no_warehouse_would_take_as_json_is_rejected() -> None:
+    data = GOOD % 1 + b"".join(b"NTE|%d\r" % n for n in range(100))
+    result, records = published_place(data, SOURCE._replace(max_bytes=2 * len(data)))
+    assert not isinstance(result, Message)
+    assert result["code"] == "E_TOO_LARGE"
+    assert base64.b64decode(result["bytes"]) == data
+    assert [record.topic for record in records] == [REJECTED]
+
+
+MSH = "MSH|^~\\&|A|{facility}|||20260102||ADT^A01|7|P|2.5\r"
+
+
+@pytest.mark.parametrize(
+    ("pid", "same"),
+    [
+        ("PID|||77^^^A^MR", True),
+        ("PID|||1^^^A^SS~77^^^B^MR~78^^^A^PI", True),
+        ("PID|||78^^^A^PI~77^^^A^MR", True),
+        ("PID|||77", True),
+        ("PID||77", True),
+        ('PID||77|""^^^A^MR', True),
+        ("PID|||1^^^A^AN|77", False),
+        ("PID|||78^^^A^MR", False),
+        ("PID|||", False),
+        ("PV1||77", False),
+    ],
+)
+def test_messages_of_one_facility_on_one_patient_have_one_key(pid: str, same: bool) -> None:
+    def key(segment: str, facility: str = "FAC") -> str:
+        return (
+            published_place(MSH.format(facility=facility).encode() + segment.encode() + b"\r").records[-1].key
+        )
+
+    assert (key(pid) == key("PID|||77^^^X^MR")) == same
+    assert key(pid) != key(pid, "OTHER")
+
+
+def test_a_message_on_nobody_has_a_key_of_its_own() -> None:
+    original, message = published_place(MSH.format(facility="F").encode()).records
+    assert message.key == original.key
