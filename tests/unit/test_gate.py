@@ -5,16 +5,17 @@ import json
 import re
 import time
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.gate import Gate, is_tombstone, original
 from loaders.topics import load_topics
+from tests.conftest import PROJECT
 
-TOPICS = load_topics(Path(__file__).resolve().parents[2])
+TOPICS = load_topics(PROJECT)
 LIMIT = 4_000_000
 TELEMETRY = Gate(TOPICS["device.telemetry"], LIMIT)
 ORIGINALS = Gate(TOPICS["hl7.originals"], LIMIT)
@@ -181,6 +182,15 @@ def test_known_keys_are_the_topics_own() -> None:
     assert Gate(TOPICS["healthcare.public.patients"], LIMIT).check(record) == "E_KEY_CASE"
 
 
+def test_all_that_debezium_writes_passes() -> None:
+    # The record with schema, source and transaction that the staging model's unit test reads.
+    tests = yaml.safe_load((PROJECT / "models/staging/ehr/_ehr__unit_tests.yml").read_text(encoding="utf-8"))
+    records = [row["payload"] for row in tests["unit_tests"][0]["given"][0]["rows"] if row["payload"]]
+    assert any('"transaction"' in record and '"schema"' in record for record in records)
+    gate = Gate(TOPICS["healthcare.public.prescriptions"], LIMIT)
+    assert {gate.check(record.encode()) for record in records} == {None}
+
+
 def test_every_json_topic_has_known_keys() -> None:
     assert all(topic.keys for topic in TOPICS.values())
 
@@ -256,7 +266,7 @@ def test_any_bytes_get_a_code_or_pass(record: bytes) -> None:
 
 def test_the_keys_that_the_models_read_are_known() -> None:
     # Paths stand in lists: json_string('payload', ['meta', 'version']); numbers are positions.
-    models = Path(__file__).resolve().parents[2] / "models" / "staging"
+    models = PROJECT / "models" / "staging"
     paths = [
         path for model in models.rglob("*.sql")
         for path in re.findall(r"json_\w+\([^\[\])]*\[([^\]]*)\]", model.read_text(encoding="utf-8"))

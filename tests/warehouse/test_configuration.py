@@ -11,12 +11,12 @@ def test_topics_and_fields_of_another_name(tmp_path: Path, profiles_dir: Path) -
     configuration = project / "dbt_project.yml"
     settings = configuration.read_text(encoding="utf-8")
     for ours, theirs in (
-        ("    device.telemetry: raw.", "    icu.readings: raw."),
-        ("    device_id: device_id", "    device_id: deviceId"),
-        ("    metric_value: metric_value", "    metric_value: val"),
+        ("    device.telemetry:", "    icu.readings:"),
+        ("      device_id: device_id", "      device_id: deviceId"),
+        ("      metric_value: metric_value", "      metric_value: val"),
     ):
         assert ours in settings
-        settings = settings.replace(ours, theirs)
+        settings = settings.replace(ours, theirs, 2 if ours.endswith(":") else 1)
     configuration.write_text(settings, encoding="utf-8")
     topics = tmp_path / "topics"
     topics.mkdir()

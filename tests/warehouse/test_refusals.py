@@ -160,17 +160,36 @@ def test_settings_that_cannot_be_used(
     assert str(tmp_path) in cdw.refuses("no dbt_project.yml found", "load", "--from", source)
 
 
+NAMES = """
+vars:
+  topics: {t: raw.device_telemetry}
+  field_names:
+    t: {device_id: a, patient_id: b, ts: c, metric_name: d, metric_value: e, unit: "theirs",
+        software_version: f, sequence: sequence}
+"""
+
+
 @pytest.mark.parametrize(
     "case",
     [
         ("[", "dbt_project.yml cannot be read"),
         ("a: 1", "dbt_project.yml has no map named vars"),
-        ("vars: {topics: {t: raw.t}}", "dbt_project.yml has no map named telemetry_fields"),
-        ("vars: {topics: {t: core.t}, telemetry_fields: {}}", "topic t has a table that is not in raw"),
+        ("vars: {topics: {t: raw.t}}", "dbt_project.yml has no map named field_names"),
+        ("vars: {topics: {t: core.t}, field_names: {}}", "topic t has a table that is not in raw"),
         (
-            "vars: {topics: {t: 'raw.t; drop'}, telemetry_fields: {}}",
+            "vars: {topics: {t: 'raw.t; drop'}, field_names: {}}",
             "topic t has a table that is not in raw",
         ),
+        (
+            "vars: {topics: {t: raw.healthcare_public_patients}, field_names: {t: {id: id}}}",
+            "field names of topic t cannot be used: it must name these and no others: birth_date,",
+        ),
+        (
+            "vars: {topics: {t: raw.hl7_messages}, field_names: {t: {id: id}}}",
+            "field names of topic t cannot be used: it must name these and no others: none",
+        ),
+        (NAMES.replace("theirs", "it's"), "JSON path of every warehouse can hold the names given to: unit"),
+        (NAMES.replace("theirs", "Sequence"), "names that differ in case only cannot be told apart"),
     ],
 )
 @pytest.mark.usefixtures("on_duckdb")

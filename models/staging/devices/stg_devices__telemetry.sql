@@ -1,3 +1,5 @@
+{% set table = 'raw.device_telemetry' %}
+
 with records as (
     select * from {{ source('raw', 'device_telemetry') }}
 ),
@@ -10,14 +12,14 @@ fields as (
         _loaded_at,
         -- only a time that Kafka set when the record came in tells when it came in
         case when _timestamp_type = 'LogAppendTime' then _timestamp end as kafka_arrived_at,
-        {{ json_string('payload', [var('telemetry_fields')['device_id']]) }} as device_id,
-        {{ json_string('payload', [var('telemetry_fields')['patient_id']]) }} as patient_id,
-        {{ json_string('payload', [var('telemetry_fields')['metric_name']]) }} as metric_name,
-        {{ json_text('payload', [var('telemetry_fields')['ts']]) }} as measured_at_text,
-        {{ json_text('payload', [var('telemetry_fields')['metric_value']]) }} as metric_value_text,
-        {{ json_string('payload', [var('telemetry_fields')['unit']]) }} as unit,
-        {{ json_string('payload', [var('telemetry_fields')['software_version']]) }} as software_version,
-        {{ json_text('payload', [var('telemetry_fields')['sequence']]) }} as sequence_text
+        {{ json_string('payload', [field_name(table, 'device_id')]) }} as device_id,
+        {{ json_string('payload', [field_name(table, 'patient_id')]) }} as patient_id,
+        {{ json_string('payload', [field_name(table, 'metric_name')]) }} as metric_name,
+        {{ json_text('payload', [field_name(table, 'ts')]) }} as measured_at_text,
+        {{ json_text('payload', [field_name(table, 'metric_value')]) }} as metric_value_text,
+        {{ json_string('payload', [field_name(table, 'unit')]) }} as unit,
+        {{ json_string('payload', [field_name(table, 'software_version')]) }} as software_version,
+        {{ json_text('payload', [field_name(table, 'sequence')]) }} as sequence_text
     from records
     where payload is not null
 ),

@@ -1,3 +1,5 @@
+{% set table = 'raw.healthcare_public_devices' %}
+
 with records as (
     select * from {{ source('raw', 'healthcare_public_devices') }}
 ),
@@ -21,17 +23,18 @@ fields as (
         {{ json_text('envelope', ['source', 'ts_ms']) }} as changed_at_text,
         {{ json_text('envelope', ['source', 'lsn']) }} as log_sequence_text,
         coalesce(
-            {{ json_string('envelope', ['after', 'id']) }}, {{ json_string('envelope', ['before', 'id']) }}
+            {{ json_string('envelope', ['after', field_name(table, 'id')]) }},
+            {{ json_string('envelope', ['before', field_name(table, 'id')]) }}
         ) as row_id,
-        {{ json_string('envelope', ['after', 'device_id']) }} as device_id,
-        {{ json_string('envelope', ['after', 'patient_id']) }} as patient_id,
-        {{ json_string('envelope', ['after', 'model_type']) }} as model_type,
-        {{ json_string('envelope', ['after', 'manufacturer']) }} as manufacturer,
-        {{ json_string('envelope', ['after', 'serial_number']) }} as serial_number,
-        {{ json_string('envelope', ['after', 'software_version']) }} as software_version,
-        {{ json_text('envelope', ['after', 'pressure_setting']) }} as pressure_setting_text,
-        {{ json_text('envelope', ['after', 'flow_rate_setting']) }} as flow_rate_setting_text,
-        {{ json_text('envelope', ['after', 'flow_level']) }} as flow_level_text
+        {{ json_string('envelope', ['after', field_name(table, 'device_id')]) }} as device_id,
+        {{ json_string('envelope', ['after', field_name(table, 'patient_id')]) }} as patient_id,
+        {{ json_string('envelope', ['after', field_name(table, 'model_type')]) }} as model_type,
+        {{ json_string('envelope', ['after', field_name(table, 'manufacturer')]) }} as manufacturer,
+        {{ json_string('envelope', ['after', field_name(table, 'serial_number')]) }} as serial_number,
+        {{ json_string('envelope', ['after', field_name(table, 'software_version')]) }} as software_version,
+        {{ json_text('envelope', ['after', field_name(table, 'pressure_setting')]) }} as pressure_setting_text,
+        {{ json_text('envelope', ['after', field_name(table, 'flow_rate_setting')]) }} as flow_rate_setting_text,
+        {{ json_text('envelope', ['after', field_name(table, 'flow_level')]) }} as flow_level_text
     from envelopes
 ),
 

@@ -1,3 +1,5 @@
+{% set table = 'raw.healthcare_public_patients' %}
+
 with records as (
     select * from {{ source('raw', 'healthcare_public_patients') }}
 ),
@@ -21,14 +23,15 @@ fields as (
         {{ json_text('envelope', ['source', 'ts_ms']) }} as changed_at_text,
         {{ json_text('envelope', ['source', 'lsn']) }} as log_sequence_text,
         coalesce(
-            {{ json_string('envelope', ['after', 'id']) }}, {{ json_string('envelope', ['before', 'id']) }}
+            {{ json_string('envelope', ['after', field_name(table, 'id')]) }},
+            {{ json_string('envelope', ['before', field_name(table, 'id')]) }}
         ) as row_id,
-        {{ json_string('envelope', ['after', 'patient_id']) }} as patient_id,
-        {{ json_string('envelope', ['after', 'given_name']) }} as given_name,
-        {{ json_string('envelope', ['after', 'family_name']) }} as family_name,
-        {{ json_string('envelope', ['after', 'gender']) }} as gender,
-        {{ json_string('envelope', ['after', 'birth_date']) }} as birth_date_text,
-        {{ json_string('envelope', ['after', 'zip_code']) }} as postal_code
+        {{ json_string('envelope', ['after', field_name(table, 'patient_id')]) }} as patient_id,
+        {{ json_string('envelope', ['after', field_name(table, 'given_name')]) }} as given_name,
+        {{ json_string('envelope', ['after', field_name(table, 'family_name')]) }} as family_name,
+        {{ json_string('envelope', ['after', field_name(table, 'gender')]) }} as gender,
+        {{ json_string('envelope', ['after', field_name(table, 'birth_date')]) }} as birth_date_text,
+        {{ json_string('envelope', ['after', field_name(table, 'zip_code')]) }} as postal_code
     from envelopes
 ),
 

@@ -1,3 +1,5 @@
+{% set table = 'raw.healthcare_public_prescriptions' %}
+
 with records as (
     select * from {{ source('raw', 'healthcare_public_prescriptions') }}
 ),
@@ -21,17 +23,18 @@ fields as (
         {{ json_text('envelope', ['source', 'ts_ms']) }} as changed_at_text,
         {{ json_text('envelope', ['source', 'lsn']) }} as log_sequence_text,
         coalesce(
-            {{ json_string('envelope', ['after', 'id']) }}, {{ json_string('envelope', ['before', 'id']) }}
+            {{ json_string('envelope', ['after', field_name(table, 'id')]) }},
+            {{ json_string('envelope', ['before', field_name(table, 'id')]) }}
         ) as row_id,
-        {{ json_string('envelope', ['after', 'prescription_id']) }} as prescription_id,
-        {{ json_string('envelope', ['after', 'patient_id']) }} as patient_id,
-        {{ json_string('envelope', ['after', 'device_id']) }} as device_id,
-        {{ json_string('envelope', ['after', 'medication_or_therapy']) }} as therapy,
-        {{ json_text('envelope', ['after', 'start_date']) }} as starts_at_text,
-        {{ json_text('envelope', ['after', 'end_date']) }} as ends_at_text,
+        {{ json_string('envelope', ['after', field_name(table, 'prescription_id')]) }} as prescription_id,
+        {{ json_string('envelope', ['after', field_name(table, 'patient_id')]) }} as patient_id,
+        {{ json_string('envelope', ['after', field_name(table, 'device_id')]) }} as device_id,
+        {{ json_string('envelope', ['after', field_name(table, 'medication_or_therapy')]) }} as therapy,
+        {{ json_text('envelope', ['after', field_name(table, 'start_date')]) }} as starts_at_text,
+        {{ json_text('envelope', ['after', field_name(table, 'end_date')]) }} as ends_at_text,
         -- JSON text inside JSON; its numbers become strings, so that no engine's JSON reader rounds them
         {{ regexp_replace_all(
-            json_text('envelope', ['after', 'parameters']),
+            json_text('envelope', ['after', field_name(table, 'parameters')]),
             '("parameter_(value|tolerance)"\s*:\s*)(-?[0-9][0-9.eE+-]*)',
             '\\1"\\3"'
         ) }} as parameters_text
