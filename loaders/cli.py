@@ -8,6 +8,7 @@ import sys
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,13 @@ TargetName = Annotated[
 ]
 
 
+class Start(StrEnum):
+    """Where to begin."""
+
+    earliest = "earliest"
+    latest = "latest"
+
+
 def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
@@ -42,9 +50,15 @@ def _time(text: str) -> datetime:
 @app.command("load")
 def load_command(
     directory: Annotated[
-        Path, typer.Option("--from", help="The topic directory to load.", metavar="DIR", show_default=False)
-    ],
+        Path | None,
+        typer.Option("--from", help="Load this topic directory, not from Kafka.", metavar="DIR"),
+    ] = None,
     target: TargetName = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop at the end of what Kafka has now.")] = False,
+    start: Annotated[
+        Start | None,
+        typer.Option(help="Where to begin in a Kafka from which nothing has been loaded yet."),
+    ] = None,
     loaded_at: Annotated[
         datetime | None,
         typer.Option(
@@ -52,16 +66,22 @@ def load_command(
         ),
     ] = None,
 ) -> None:
-    """Load a topic directory into raw: what is new, each record once.
+    """Load Kafka's topics, or a topic directory, into raw: what is new, each record once.
 
-    A record that no warehouse can hold goes to raw_restricted.rejected_records with its reason; that is no
-    failure. Example: cdw load --from topics --target duckdb
+    From Kafka it goes on until it is told to stop (SIGTERM, ctrl-c). A record that no warehouse can hold goes
+    to raw_restricted.rejected_records with its reason; that is no failure.
+    Examples: cdw load --start earliest; cdw load --once; cdw load --from topics --target duckdb
     """
-    from loaders.load import load_directory
+    from loaders.load import load_directory, load_kafka
     from loaders.progress import LoadProgress
 
-    with LoadProgress() as progress:
-        loaded = load_directory(directory, target, loaded_at=loaded_at, observer=progress)
+    if directory is None:
+        loaded = load_kafka(target, start=start.value if start else None, is_once=once, loaded_at=loaded_at)
+    elif once or start:
+        raise typer.BadParameter("a topic directory is always loaded from where it stands to its end")
+    else:
+        with LoadProgress() as progress:
+            loaded = load_directory(directory, target, loaded_at=loaded_at, observer=progress)
     typer.echo("\n".join(loaded.as_lines()))
 
 

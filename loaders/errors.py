@@ -14,3 +14,22 @@ class CdwError(Exception):
         self.what = what
         self.where = where
         self.do = do
+
+
+class AwayError(CdwError):
+    """A part that is down, full, locked or read-only for now: the same may work later, nothing is wrong
+    with the records.
+    """
+
+
+class DataError(CdwError):
+    """A record that the warehouse refuses; ``reason`` is the code it is rejected with, if it stands alone."""
+
+    def __init__(self, what: str, *, where: str, do: str, reason: str) -> None:
+        """Keep the code beside the three parts."""
+        super().__init__(what, where=where, do=do)
+        self.reason = reason
+
+
+class FencedError(CdwError):
+    """Another loader moved a position first: what this one holds has been loaded, or will be, by that one."""

@@ -1,7 +1,8 @@
 """The load: from a source's records through the gate into raw, batch by batch."""
 
+import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Protocol
 from loaders.directory import Chunk, TopicDirectory, TopicFile
 from loaders.errors import CdwError
 from loaders.gate import Gate, is_tombstone, original
+from loaders.kafka.load import KafkaLoad
+from loaders.kafka.load import Observer as KafkaObserver
+from loaders.kafka.positions import Start
 from loaders.profile import Target, load_target
 from loaders.settings import Settings, load_settings, project_dir
 from loaders.topics import load_topics
@@ -45,6 +49,40 @@ class Loaded:
         lines = [f"{name}: {count} rows" for name, count in self.rows.items()]
         lines += [f"{name}: {count} rejected, {reason}" for (name, reason), count in self.rejects.items()]
         return lines or ["nothing new"]
+
+
+def load_kafka(
+    target: str | Target | None = None,
+    *,
+    start: Start | None = None,
+    is_once: bool = False,
+    loaded_at: datetime | None = None,
+    observers: Sequence[KafkaObserver] = (),
+) -> Loaded:
+    """Load from Kafka until SIGTERM or SIGINT, or (``is_once``) until the end of what is there now.
+
+    Raises:
+        CdwError: something that waiting does not mend; what was committed stays, and the same call goes on
+            from there.
+    """
+    settings = load_settings()
+    project = project_dir(settings)
+    if target is None or isinstance(target, str):
+        target = load_target(project, target)
+    with open_warehouse(target) as warehouse:
+        load = KafkaLoad(
+            settings,
+            load_topics(project),
+            warehouse,
+            start=start,
+            is_once=is_once,
+            loaded_at=utc(loaded_at) if loaded_at else None,
+            observers=observers,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: load.stop())
+        load.run()
+    return Loaded(load.rows, load.rejects)
 
 
 def utc(time: datetime) -> datetime:
@@ -86,8 +124,9 @@ def load(
 ) -> Loaded:
     """Load all that a source has; see ``load_directory``."""
     warehouse.prepare(list(source.topics.values()))
+    positions = {row.topic: row.next_offset for row in warehouse.positions(source.cluster)}
     for partition, path in source.missing():
-        if warehouse.position(partition):
+        if positions.get(partition.topic.name):
             raise CdwError(
                 f"{path.name} was loaded before and is gone; nothing was loaded",
                 where=str(path),
@@ -95,13 +134,13 @@ def load(
             )
     # All files before any: a file that changed must not leave the others half a load ahead of it.
     for file in source.files:
-        file.skip_loaded(warehouse.position(file.partition), warehouse.loaded(file.partition))
+        file.skip_loaded(positions.get(file.partition.topic.name, 0), warehouse.loaded(file.partition))
     if observer:
         observer.begin({file.partition.topic.name: file.unread_bytes for file in source.files})
     loaded = Loaded()
     for file in source.files:
         for batch in _batches(file, settings, loaded_at):
-            warehouse.load(batch)
+            warehouse.load([batch])
             loaded.add(batch)
             if observer:
                 observer.loaded(batch)

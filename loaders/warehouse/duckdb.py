@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ClassVar
 
 import duckdb
 import pyarrow as pa
 
-from loaders.errors import CdwError
+from loaders.errors import AwayError, CdwError, DataError
 from loaders.profile import DuckdbTarget
 from loaders.warehouse.layout import Columns, Type
 from loaders.warehouse.protocol import Row
@@ -44,14 +44,20 @@ class DuckdbWarehouse(SqlWarehouse):
     )
 
     def __init__(self, target: DuckdbTarget, *, read_only: bool = False) -> None:
-        """Open the file, creating it unless ``read_only``; raises CdwError where that is not possible."""
+        """Open nothing yet: the file is held for a transaction at a time, so that others get at it too."""
         self._target = target
+        self._read_only = read_only
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        target = self._target
         try:
-            self._connection = duckdb.connect(str(target.path), read_only=read_only)
+            connection = duckdb.connect(str(target.path), read_only=self._read_only)
             for name, value in target.settings.items():
-                self._connection.execute(f"set {_identifier(name)} = {_literal(value)}")
+                connection.execute(f"set {_identifier(name)} = {_literal(value)}")
         except duckdb.Error as error:
-            raise _cannot_open(target, error, read_only) from None
+            raise _cannot_open(target, error, self._read_only) from None
+        return connection
 
     @property
     def where(self) -> str:
@@ -59,21 +65,24 @@ class DuckdbWarehouse(SqlWarehouse):
         return self._target.where
 
     def _close(self) -> None:
-        self._connection.close()
+        """Nothing to do: a transaction closes the file."""
 
     def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
+        assert self._connection
         return self._connection.execute(sql.replace("%s", "?"), list(parameters)).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._connection.begin()
-            try:
-                yield
-            except BaseException:
-                self._connection.rollback()
-                raise
-            self._connection.commit()
+            with self._open() as self._connection:
+                self._connection.begin()
+                try:
+                    yield
+                except BaseException:
+                    with suppress(duckdb.Error):  # a broken file has nothing to roll back
+                        self._connection.rollback()
+                    raise
+                self._connection.commit()
         except duckdb.Error as error:
             raise _refused(self._target, error) from None
 
@@ -85,6 +94,7 @@ class DuckdbWarehouse(SqlWarehouse):
             else pa.repeat(pa.scalar(data[name], _ARROW[kind]), height)
             for name, kind in columns.items()
         ]
+        assert self._connection
         self._connection.register("incoming", pa.table(arrays, names=list(columns)))
         self._connection.execute(f"insert into {table} by name select * from incoming")  # noqa: S608
         self._connection.unregister("incoming")
@@ -103,7 +113,7 @@ def _cannot_open(target: DuckdbTarget, error: duckdb.Error, read_only: bool) -> 
     path = target.path.absolute()
     holder = re.search(r"lock.*\(PID (\d+)\)", str(error), re.DOTALL)
     if holder:
-        return CdwError(
+        return AwayError(
             f"the DuckDB file is locked by another process (PID {holder[1]})",
             where=str(path),
             do="wait for it to end, or close what has the file open",
@@ -139,10 +149,21 @@ def _cannot_open(target: DuckdbTarget, error: duckdb.Error, read_only: bool) -> 
     )
 
 
+# What a record can bring about, whatever the state of the warehouse.
+_DATA_ERRORS = (
+    duckdb.ConversionException,
+    duckdb.ConstraintException,
+    duckdb.InvalidInputException,
+    duckdb.OutOfRangeException,
+    duckdb.TypeMismatchException,
+)
+
+
 def _refused(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
-    # A commit that cannot be written is a TransactionException.
-    if isinstance(error, duckdb.IOException | duckdb.TransactionException):
-        return CdwError(
+    kind = type(error).__name__
+    # A commit that cannot be written is a TransactionException, and what follows it a FatalException.
+    if isinstance(error, duckdb.IOException | duckdb.TransactionException | duckdb.FatalException):
+        return AwayError(
             "DuckDB could not read or write its file; what was not loaded yet is not",
             where=target.where,
             do="see that the disk has room and the file may be written, then run the same command again",
@@ -153,8 +174,15 @@ def _refused(target: DuckdbTarget, error: duckdb.Error) -> CdwError:
             where=target.where,
             do="raise CDW_DUCKDB_MEMORY, or lower CDW_BATCH_BYTES, then run the same command again",
         )
+    if isinstance(error, _DATA_ERRORS):
+        return DataError(
+            f"DuckDB refused a record ({kind}); what was not loaded yet is not",
+            where=target.where,
+            do="run the same command again; if it fails again, report it with this message",
+            reason=f"E_WAREHOUSE_{kind.removesuffix('Exception').upper()}",
+        )
     return CdwError(
-        f"DuckDB refused a statement ({type(error).__name__}); what was not loaded yet is not",
+        f"DuckDB refused a statement ({kind}); what was not loaded yet is not",
         where=target.where,
         do="run the same command again; if it fails again, report it with this message",
     )

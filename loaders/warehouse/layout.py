@@ -12,7 +12,11 @@ from loaders.topics import RESTRICTED, Topic
 Type = Literal["text", "int", "bigint", "timestamp", "json", "bytes"]
 Columns = Mapping[str, Type]
 
+VERSION = 2
+"""The version of this layout; ``cdw migrate`` brings an older one up to it."""
+
 SCHEMAS = ("raw", RESTRICTED)
+LAYOUT = "raw.layout"
 REJECTS = f"{RESTRICTED}.rejected_records"
 POSITIONS = "raw.load_positions"
 BATCHES = "raw.load_batches"
@@ -33,10 +37,13 @@ ORIGINALS: Columns = {
 }
 
 _KEYS = {
+    LAYOUT: "primary key (version)",
     POSITIONS: "primary key (cluster, topic, topic_id, partition)",
     BATCHES: "primary key (batch_id)",
 }
 _FIXED: dict[str, Columns] = {
+    # warehouse_id is made once: it tells this warehouse from others that read the same Kafka.
+    LAYOUT: {"version": "int", "warehouse_id": "text", "applied_at": "timestamp"},
     REJECTS: {
         "reason": "text",
         **_COORDINATES,
@@ -44,6 +51,9 @@ _FIXED: dict[str, Columns] = {
         "bytes": "bytes",
         "sha256": "text",
         **_ARRIVAL,
+        "_headers": "json",
+        # Only where a key is no text in UTF-8: _key is empty then.
+        "_key_bytes": "bytes",
     },
     POSITIONS: {
         "cluster": "text",
@@ -54,6 +64,8 @@ _FIXED: dict[str, Columns] = {
         "next_offset": "bigint",
         "loader": "text",
         "updated_at": "timestamp",
+        # Of the last batch: the next one is chained to it.
+        "sha256": "text",
     },
     BATCHES: {
         "batch_id": "bigint",
@@ -70,6 +82,8 @@ _FIXED: dict[str, Columns] = {
         "sha256": "text",
         "previous_sha256": "text",
         "loaded_at": "timestamp",
+        # load; skip (a position moved on purpose: offsets, no rows); purge and replay (rows, no offsets).
+        "kind": "text",
     },
 }
 

@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 
 import psycopg
 
-from loaders.errors import CdwError
+from loaders.errors import AwayError, CdwError, DataError
 from loaders.profile import PostgresTarget
 from loaders.warehouse import layout
 from loaders.warehouse.layout import Columns, Type
@@ -22,6 +22,11 @@ from loaders.warehouse.sql import Cell, Data, SqlWarehouse
 _LAYOUT_LOCK = 6_382_011
 _READER_OF_COUNTS = "cdw_transform"
 _LINES_A_WRITE = 4_096
+# Nothing may hold the rows of another loader for long: not a lock that we wait for, and not we ourselves when
+# this process is stopped in the middle of a transaction.
+_OPTIONS = (
+    "-c timezone=UTC -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s -c statement_timeout=10min"
+)
 
 
 class PostgresWarehouse(SqlWarehouse):
@@ -45,19 +50,34 @@ class PostgresWarehouse(SqlWarehouse):
     )
 
     def __init__(self, target: PostgresTarget, *, read_only: bool = False) -> None:
-        """Connect; raises CdwError where that is not possible."""
+        """Connect with the first transaction, and again after a connection was lost."""
         self._target = target
+        self._options = _OPTIONS + " -c default_transaction_read_only=on" * read_only
+        self._connected: psycopg.Connection | None = None
+
+    @property
+    def _connection(self) -> psycopg.Connection:
+        assert self._connected
+        return self._connected
+
+    def _connect(self) -> psycopg.Connection:
+        target = self._target
         try:
-            self._connection = psycopg.connect(
+            return psycopg.connect(
                 host=target.host,
                 port=target.port,
                 user=target.user,
                 password=target.password or None,
                 dbname=target.dbname,
                 connect_timeout=10,
+                # A server that is gone without a word: found out in half a minute, not in hours.
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=30_000,
                 application_name="cdw",
                 client_encoding="utf8",
-                options="-c timezone=UTC" + " -c default_transaction_read_only=on" * read_only,
+                options=self._options,
                 autocommit=True,
             )
         except psycopg.Error as error:
@@ -69,7 +89,8 @@ class PostgresWarehouse(SqlWarehouse):
         return self._target.where
 
     def _close(self) -> None:
-        self._connection.close()
+        if self._connected:
+            self._connected.close()
 
     def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
         cursor = self._connection.execute(sql, parameters or None)
@@ -77,11 +98,30 @@ class PostgresWarehouse(SqlWarehouse):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._connected is None or self._connected.closed:
+            self._connected = self._connect()
         try:
             with self._connection.transaction():
                 yield
+        except psycopg.errors.LockNotAvailable:
+            raise self._locked() from None
         except psycopg.Error as error:
             raise _refused(self._target, error) from None
+
+    def _locked(self) -> AwayError:
+        """Say who holds a lock on the raw tables: applications and process ids, no statement of theirs."""
+        found = self._connection.execute(
+            "select distinct a.pid, a.application_name from pg_locks l join pg_class c on c.oid = l.relation "
+            "join pg_namespace n on n.oid = c.relnamespace join pg_stat_activity a on a.pid = l.pid "
+            "where l.granted and l.mode <> 'AccessShareLock' and a.pid <> pg_backend_pid() "
+            "and n.nspname in ('raw', 'raw_restricted') order by 1"
+        ).fetchall()
+        holders = ", ".join(f"PID {pid} ({application or 'unnamed'})" for pid, application in found)
+        return AwayError(
+            f"a raw table is locked by {holders or 'another session'}; what was not loaded yet is not",
+            where=self.where,
+            do="wait for it to end; select pg_terminate_backend(PID) ends one that is stuck",
+        )
 
     def _before_layout(self) -> None:
         self._execute("select pg_advisory_xact_lock(%s)", (_LAYOUT_LOCK,))
@@ -163,39 +203,46 @@ def _cannot_connect(target: PostgresTarget, error: psycopg.Error) -> CdwError:
             where=target.where,
             do="create it, or name another one (PGDATABASE)",
         )
-    return CdwError(
+    return AwayError(
         "Postgres cannot be reached",
         where=target.where,
         do="see that it runs and takes connections there (PGHOST, PGPORT)",
     )
 
 
-# SQLSTATE or its class -> what happened, what to do.
+# SQLSTATE or its class -> what happened, what to do, whether it passes by itself.
 _STATES = {
     "42501": (
         "this Postgres user lacks a right",
         "connect as cdw_loader after running deploy/postgres/roles.sql, or as the owner of schema raw",
+        False,
     ),
-    "53100": ("the Postgres server's disk is full", "free some room there"),
-    "25006": ("this Postgres is read-only", "connect to the primary server"),
-    "53": ("the Postgres server is out of resources", "wait for it to be less busy"),
-    "57": ("the Postgres server ended the connection", "see that it runs"),
-    "08": ("the connection to Postgres was lost", "see that it runs and can be reached"),
+    "53100": ("the Postgres server's disk is full", "free some room there", True),
+    "25006": ("this Postgres is read-only", "connect to the primary server", True),
+    "25P03": ("this process stood still in a transaction", "see what stopped it", True),
+    "40": ("Postgres ended the transaction in favour of another", "see what else writes there", True),
+    "53": ("the Postgres server is out of resources", "wait for it to be less busy", True),
+    "57": ("the Postgres server ended the connection", "see that it runs", True),
+    "58": ("the Postgres server cannot read or write its files", "see to its disk", True),
+    "08": ("the connection to Postgres was lost", "see that it runs and can be reached", True),
 }
+# Classes of SQLSTATE that a record can bring about, whatever the state of the warehouse: data exceptions,
+# and limits exceeded.
+_DATA_STATES = ("22", "54")
 
 
 def _refused(target: PostgresTarget, error: psycopg.Error) -> CdwError:
     state = error.sqlstate or ("08000" if isinstance(error, psycopg.OperationalError) else "unknown")
-    what, do = (
+    what, do, is_passing = (
         _STATES.get(state)
         or _STATES.get(state[:2])
         or (
             f"Postgres refused a statement (SQLSTATE {state})",
             "if it fails again, report it with this message",
+            False,
         )
     )
-    return CdwError(
-        f"{what}; what was not loaded yet is not",
-        where=target.where,
-        do=f"{do}; then run the same command again",
-    )
+    what, do = f"{what}; what was not loaded yet is not", f"{do}; then run the same command again"
+    if state[:2] in _DATA_STATES:
+        return DataError(what, where=target.where, do=do, reason=f"E_WAREHOUSE_{state}")
+    return (AwayError if is_passing else CdwError)(what, where=target.where, do=do)

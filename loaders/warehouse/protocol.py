@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from loaders.topics import Topic
 
@@ -29,7 +29,7 @@ class Partition:
 class Record(NamedTuple):
     """One record: its offset, its value (None is a tombstone) and what Kafka adds to it.
 
-    ``timestamp`` is UTC without a zone; ``headers`` is JSON.
+    ``timestamp`` is UTC without a zone; ``headers`` is JSON. ``key_bytes`` is a key that is no text.
     """
 
     offset: int
@@ -38,6 +38,7 @@ class Record(NamedTuple):
     timestamp_type: str | None = None
     key: str | None = None
     headers: str | None = None
+    key_bytes: bytes | None = None
 
 
 class Reject(NamedTuple):
@@ -49,10 +50,11 @@ class Reject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction loads: the records of one partition from ``first_offset`` to ``next_offset``.
+    """The records of one partition from ``first_offset`` to ``next_offset``.
 
-    ``explained_count`` is how many of these offsets never were a record (control records and the like);
-    ``sha256`` (hex) is over ``previous_sha256`` (hex, nothing for the first batch) and the bytes read.
+    ``explained_count`` is how many of these offsets never were a record (control records and the like), or
+    are passed over on purpose (``kind`` is ``skip``); ``sha256`` (hex) is over ``previous_sha256`` (hex,
+    nothing for the first batch) and each value with a newline after it (``null`` for a tombstone).
     ``loaded_at`` is UTC without a zone.
     """
 
@@ -66,6 +68,17 @@ class Batch:
     sha256: str
     previous_sha256: str | None
     loaded_at: datetime
+    kind: Literal["load", "skip"] = "load"
+
+
+class Position(NamedTuple):
+    """A row of ``raw.load_positions``: where a partition stands; ``sha256`` is its last batch's, if any."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    next_offset: int
+    sha256: str | None
 
 
 class LoadedBatch(NamedTuple):
@@ -89,20 +102,30 @@ class Warehouse(Protocol):
         """Create what is missing of the raw layout.
 
         Raises:
-            CdwError: a table is there with another layout, or the rights are missing.
+            CdwError: the layout is another version's, a table has other columns, or the rights are missing.
         """
 
-    def position(self, partition: Partition) -> int:
-        """The next offset to load; 0 where nothing has been loaded."""
+    @property
+    def warehouse_id(self) -> str:
+        """What tells this warehouse from others; known once the layout is there."""
+
+    def positions(self, cluster: str) -> list[Position]:
+        """Where the partitions of a cluster stand."""
+
+    def begin(self, starts: Sequence[tuple[Partition, int]]) -> None:
+        """Give partitions their first position, unless they have one."""
 
     def loaded(self, partition: Partition) -> list[LoadedBatch]:
         """The batches of a partition, by first offset."""
 
-    def load(self, batch: Batch) -> None:
-        """Move the position, insert rows, rejects and the batch's own row: all or nothing.
+    def load(self, batches: Sequence[Batch]) -> None:
+        """Move the positions, insert rows, rejects and the batches' own rows: all or nothing.
 
         Raises:
-            CdwError: another loader has moved the position, or the warehouse cannot take the batch.
+            FencedError: another loader has moved a position.
+            DataError: a record cannot be taken, whoever tries.
+            AwayError: nothing can be taken for now; whether a commit has gone through before is not known.
+            CdwError: anything else.
         """
 
     def rows(self, sql: str) -> list[Row]:

@@ -5,16 +5,17 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
 from typing import ClassVar, Self
+from uuid import uuid4
 
-from loaders.errors import CdwError
+from loaders.errors import CdwError, FencedError
 from loaders.topics import Topic
 from loaders.warehouse import layout
 from loaders.warehouse.layout import Columns, Type
-from loaders.warehouse.protocol import Batch, LoadedBatch, Partition, Record, Row
+from loaders.warehouse.protocol import Batch, LoadedBatch, Partition, Position, Record, Row
 
 Cell = str | bytes | int | datetime | None
 # A column is a list of cells, or one cell that stands in every row.
@@ -88,17 +89,25 @@ class SqlWarehouse(ABC):
     def prepare(self, topics: Sequence[Topic]) -> None:
         """Create what is missing of the raw layout; see ``Warehouse.prepare``."""
         wanted = layout.tables(topics)
-        if not wanted.keys() <= self._found().keys():
+        found = self._found()
+        if self.has_layout():
+            self._check_version(layout.LAYOUT in found)
+        if not wanted.keys() <= found.keys():
             with self._transaction():
                 self._before_layout()
-                found = self._execute("select nspname from pg_catalog.pg_namespace")
+                schemas = self._execute("select nspname from pg_catalog.pg_namespace")
                 for schema in layout.SCHEMAS:
                     # Not "if not exists": Postgres would ask for the right to create even then.
-                    if (schema,) not in found:
+                    if (schema,) not in schemas:
                         self._execute(f"create schema {schema}")
                 self._execute(f"create sequence if not exists {layout.BATCH_IDS}")
                 for name, columns in wanted.items():
                     self._execute(layout.create_table(name, columns, self.types))
+                self._execute(
+                    f"insert into {layout.LAYOUT} (version, warehouse_id, applied_at) "  # noqa: S608
+                    "values (%s, %s, %s) on conflict do nothing",
+                    (layout.VERSION, uuid4().hex, datetime.now(UTC).replace(tzinfo=None)),
+                )
         layouts = self._found()
         for name, columns in wanted.items():
             if layouts.get(name) != {column: self.type_names[kind] for column, kind in columns.items()}:
@@ -110,54 +119,84 @@ class SqlWarehouse(ABC):
         with self._transaction():
             self._after_layout()
 
-    def position(self, partition: Partition) -> int:
-        """The next offset to load; 0 where nothing has been loaded."""
+    def _check_version(self, is_told: bool) -> None:
+        version = 1
+        if is_told:
+            ((version,),) = self.rows(f"select max(version) from {layout.LAYOUT}")  # noqa: S608
+        if version != layout.VERSION:
+            raise CdwError(
+                f"the raw tables have layout {version}, this version of cdw writes layout {layout.VERSION}",
+                where=self.where,
+                do="run cdw migrate" if version < layout.VERSION else "use the newer version of cdw",
+            )
+
+    @property
+    def warehouse_id(self) -> str:
+        """What tells this warehouse from others; known once the layout is there."""
+        ((warehouse_id,),) = self.rows(
+            f"select min(warehouse_id) from {layout.LAYOUT}"  # noqa: S608 - our own names
+        )
+        return str(warehouse_id)
+
+    def positions(self, cluster: str) -> list[Position]:
+        """Where the partitions of a cluster stand."""
         with self._transaction():
             found = self._execute(
-                f"select next_offset from {layout.POSITIONS} where {_WHERE}",  # noqa: S608 - our own names
-                _key(partition),
+                f"select {', '.join(Position._fields)} from {layout.POSITIONS} "  # noqa: S608 - our own names
+                "where cluster = %s",
+                (cluster,),
             )
-        return int(found[0][0]) if found else 0
+        return [Position(*row) for row in found]
+
+    def begin(self, starts: Sequence[tuple[Partition, int]]) -> None:
+        """Give partitions their first position, unless they have one."""
+        with self._transaction():
+            for partition, offset in starts:
+                self._begin(partition, offset, datetime.now(UTC).replace(tzinfo=None))
+
+    def _begin(self, partition: Partition, offset: int, at: datetime) -> None:
+        self._execute(
+            f"insert into {layout.POSITIONS} (cluster, topic, topic_id, partition, first_offset, "  # noqa: S608
+            "next_offset, loader, updated_at) values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+            (*_key(partition), offset, offset, _loader(), at),
+        )
 
     def loaded(self, partition: Partition) -> list[LoadedBatch]:
         """The batches of a partition, by first offset."""
         with self._transaction():
             found = self._execute(
                 f"select {', '.join(LoadedBatch._fields)} from {layout.BATCHES} "  # noqa: S608 - our own names
-                f"where {_WHERE} order by first_offset",
+                f"where {_WHERE} and kind = 'load' order by first_offset",
                 _key(partition),
             )
         return [LoadedBatch(*row) for row in found]
 
-    def load(self, batch: Batch) -> None:
-        """Load one batch in one transaction; see ``Warehouse.load``."""
+    def load(self, batches: Sequence[Batch]) -> None:
+        """Load batches in one transaction; see ``Warehouse.load``."""
         with self._transaction():
-            # The position first: on Postgres its row lock makes a second loader wait here, not insert.
-            self._move_position(batch)
-            batch_id = self._insert_batch(batch)
-            if batch.rows:
-                topic = batch.partition.topic
-                self._append(topic.qualified, layout.topic_columns(topic), _row_data(batch, batch_id))
-            if batch.rejects:
-                rejects = layout.tables(())[layout.REJECTS]
-                self._append(layout.REJECTS, rejects, _reject_data(batch, batch_id))
+            # In one order everywhere, so that two loaders wait for each other and never in a ring.
+            for batch in sorted(batches, key=lambda batch: _key(batch.partition)):
+                # The position first: on Postgres its row lock makes a second loader wait here, not insert.
+                self._move_position(batch)
+                batch_id = self._insert_batch(batch)
+                if batch.rows:
+                    topic = batch.partition.topic
+                    self._append(topic.qualified, layout.topic_columns(topic), _row_data(batch, batch_id))
+                if batch.rejects:
+                    rejects = layout.tables(())[layout.REJECTS]
+                    self._append(layout.REJECTS, rejects, _reject_data(batch, batch_id))
 
     def _move_position(self, batch: Batch) -> None:
         key = _key(batch.partition)
-        loader = f"{socket.gethostname()}:{os.getpid()}"
         if batch.previous_sha256 is None:
-            self._execute(
-                f"insert into {layout.POSITIONS} values (%s, %s, %s, %s, %s, %s, %s, %s) "  # noqa: S608
-                "on conflict do nothing",
-                (*key, batch.first_offset, batch.first_offset, loader, batch.loaded_at),
-            )
+            self._begin(batch.partition, batch.first_offset, batch.loaded_at)
         moved = self._execute(
-            f"update {layout.POSITIONS} set next_offset = %s, loader = %s, updated_at = %s "  # noqa: S608
-            f"where {_WHERE} and next_offset = %s returning next_offset",
-            (batch.next_offset, loader, batch.loaded_at, *key, batch.first_offset),
+            f"update {layout.POSITIONS} set next_offset = %s, sha256 = %s, loader = %s, "  # noqa: S608
+            f"updated_at = %s where {_WHERE} and next_offset = %s returning next_offset",
+            (batch.next_offset, batch.sha256, _loader(), batch.loaded_at, *key, batch.first_offset),
         )
         if len(moved) != 1:
-            raise CdwError(
+            raise FencedError(
                 "another loader moved the position; nothing of this batch was loaded",
                 where=f"{batch.partition.words}, offset {batch.first_offset}, {self.where}",
                 do="run one loader for a source at a time; run this one again to go on from there",
@@ -166,11 +205,11 @@ class SqlWarehouse(ABC):
     def _insert_batch(self, batch: Batch) -> int:
         columns = (
             "cluster, topic, topic_id, partition, first_offset, next_offset, row_count, reject_count, "
-            "explained_count, byte_count, sha256, previous_sha256, loaded_at"
+            "explained_count, byte_count, sha256, previous_sha256, loaded_at, kind"
         )
         inserted = self._execute(
             f"insert into {layout.BATCHES} ({columns}) "  # noqa: S608 - our own names
-            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) returning batch_id",
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) returning batch_id",
             (
                 *_key(batch.partition),
                 batch.first_offset,
@@ -182,12 +221,17 @@ class SqlWarehouse(ABC):
                 batch.sha256,
                 batch.previous_sha256,
                 batch.loaded_at,
+                batch.kind,
             ),
         )
         return int(inserted[0][0])
 
 
-def _key(partition: Partition) -> tuple[Cell, ...]:
+def _loader() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _key(partition: Partition) -> tuple[str, str, str, int]:
     return partition.cluster, partition.topic.name, partition.topic_id, partition.number
 
 
@@ -231,4 +275,6 @@ def _reject_data(batch: Batch, batch_id: int) -> Data:
         "reason": [reject.reason for reject in batch.rejects],
         "bytes": [record.value for record in records],
         "sha256": _digests(records),
+        "_headers": _sparse([record.headers for record in records]),
+        "_key_bytes": _sparse([record.key_bytes for record in records]),
     }

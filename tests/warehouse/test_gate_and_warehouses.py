@@ -53,19 +53,21 @@ class Pair:
         )
         self.head = batch.sha256
         for warehouse in (self.duck, self.postgres):
-            warehouse.load(batch)
+            warehouse.load([batch])
 
     def read(self, offset: int, path: list[str]) -> tuple[str | None, str | None]:
         """A leaf as text, by each warehouse's own ->> way."""
         pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
         sql = "select payload {} %s from raw.device_telemetry where _offset = %s"
-        ours = self.duck._execute(sql.format("->>"), (pointer, offset))
+        with self.duck._transaction():
+            ours = self.duck._execute(sql.format("->>"), (pointer, offset))
         theirs = self.postgres._connection.execute(sql.format("#>>"), (path, offset)).fetchall()
         return ours[0][0], theirs[0][0]
 
     def text(self, offset: int) -> list[object]:
         sql = "select payload::text from raw.device_telemetry where _offset = %s"
-        return [self.duck._execute(sql, (offset,))[0][0], self.postgres._execute(sql, (offset,))[0][0]]
+        with self.duck._transaction():
+            return [self.duck._execute(sql, (offset,))[0][0], self.postgres._execute(sql, (offset,))[0][0]]
 
 
 @pytest.fixture(scope="module")

@@ -279,7 +279,8 @@ def test_a_topic_may_have_any_name(
     name = "ward 100%s\\t'é"
     project = source.parent / "project"
     project.mkdir()
-    told = {"topics": {name: "raw.device_telemetry"}, "telemetry_fields": {"device_id": "Device"}}
+    names = load_topics(PROJECT)["device.telemetry"].fields
+    told = {"topics": {name: "raw.device_telemetry"}, "field_names": {name: {**names, "device_id": "Device"}}}
     profile = {"profile": "clinical_data_warehouse", "vars": told}
     (project / "dbt_project.yml").write_text(json.dumps(profile), encoding="utf-8")
     monkeypatch.setenv("CDW_PROJECT_DIR", str(project))
@@ -301,14 +302,14 @@ def test_a_position_moves_from_where_it_was_or_not_at_all(warehouse: Warehouse, 
     with open_warehouse(find_target()) as one, open_warehouse(find_target()) as two:
         one.prepare(list(load_topics(PROJECT).values()))
         first, second = a_batch(source, 0, None), a_batch(source, 2, "1" * 64)
-        one.load(first)
+        one.load([first])
         for zombie in (one, two):
             with pytest.raises(CdwError, match="another loader moved the position") as caught:
-                zombie.load(first)
+                zombie.load([first])
             assert "device.telemetry, partition 0, offset 0" in caught.value.where
-        two.load(second)
+        two.load([second])
         with pytest.raises(CdwError, match="another loader"):
-            one.load(second)
+            one.load([second])
     assert offsets(warehouse) == [0, 2]
     assert offsets(warehouse, "raw_restricted.rejected_records") == [1, 3]
     assert warehouse.rows("select next_offset from raw.load_positions") == [(4,)]
@@ -324,7 +325,7 @@ def test_a_batch_is_loaded_whole_or_not_at_all(
     # The last statement of the transaction is the one that fails.
     warehouse.run("alter table raw_restricted.rejected_records rename to hidden")
     with pytest.raises(CdwError, match="refused a statement"), open_warehouse(find_target()) as opened:
-        opened.load(a_batch(source, 6, "1" * 64))
+        opened.load([a_batch(source, 6, "1" * 64)])
     warehouse.run("alter table raw_restricted.hidden rename to rejected_records")
     assert offsets(warehouse) == [0, 2, 3]
     assert warehouse.rows("select next_offset from raw.load_positions") == [(6,)]

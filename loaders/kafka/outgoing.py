@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Record(NamedTuple):
+class Outgoing(NamedTuple):
     """One record to be published; a value of None is a tombstone."""
 
     topic: str

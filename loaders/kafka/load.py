@@ -1,0 +1,252 @@
+"""The load from Kafka: fetch, gate, one transaction with the positions, again and again.
+
+Exactly once rests on the warehouse alone: a batch moves its partition's position from where its first record
+stands, in the transaction that inserts its rows, or it is not loaded. Whatever happens on the way (a crash, a
+lost answer, another loader), the next step begins with the positions in the warehouse.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from loaders.errors import AwayError, DataError, FencedError
+from loaders.kafka.patience import Listener, Patience, StoppedError
+from loaders.kafka.pending import Draft, Pending
+from loaders.kafka.positions import Found, Start, find_places, kafka_id
+from loaders.kafka.records import Sorter
+from loaders.kafka.source import KafkaSource, Key
+from loaders.settings import Settings
+from loaders.topics import Topic
+from loaders.warehouse.protocol import Batch, Warehouse
+
+log = structlog.get_logger()
+
+# `--once` runs in scripts: there, what stays away is a failure.
+_LIMIT_ONCE = 60.0
+_POLL_SECONDS = 0.1
+
+
+class Observer(Listener, Protocol):
+    """Someone who is told how a load goes."""
+
+    def loaded(self, batch: Batch) -> None:
+        """A batch has been committed."""
+
+
+class KafkaLoad:
+    """One loader: one consumer, one warehouse connection."""
+
+    def __init__(  # noqa: PLR0913 - what a loader is made of
+        self,
+        settings: Settings,
+        topics: dict[str, Topic],
+        warehouse: Warehouse,
+        *,
+        start: Start | None = None,
+        is_once: bool = False,
+        loaded_at: datetime | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """``start``: where to begin when nothing was loaded from this Kafka yet; ``loaded_at`` is UTC."""
+        self._settings = settings
+        self._topics = topics
+        self._warehouse = warehouse
+        self._start: Start | None = start
+        self._is_once = is_once
+        self._loaded_at = loaded_at
+        self._observers = observers
+        self._patience = Patience(observers, _LIMIT_ONCE if is_once else None)
+        self._sorters = {name: Sorter(topic, settings.max_record_bytes) for name, topic in topics.items()}
+        self._pending = Pending()
+        self._goals: dict[Key, int] = {}
+        self._source: KafkaSource
+        self._cluster: str
+        self.rows: Counter[str] = Counter()
+        self.rejects: Counter[tuple[str, str]] = Counter()
+
+    def stop(self) -> None:
+        """Stop after the transaction that is under way; may be called from a signal handler."""
+        self._patience.is_stopping = True
+
+    def run(self) -> None:
+        """Load until stopped, or (``is_once``) until the end of what was there when a partition was taken up.
+
+        Raises:
+            CdwError: something that waiting does not mend; what was committed stays.
+        """
+        try:
+            self._patience.until_done(lambda: self._warehouse.prepare(list(self._topics.values())))
+            warehouse_id = self._patience.until_done(lambda: self._warehouse.warehouse_id)
+            group = f"{self._settings.kafka_group}-{warehouse_id[:12]}"
+            self._source = KafkaSource(self._settings, list(self._topics), group, self._pending)
+            try:
+                self._patience.idle = self._source.idle
+                self._cluster = self._patience.until_done(self._source.cluster_id)
+                while not self._patience.is_stopping and not self._is_done():
+                    self._step()
+            finally:
+                self._source.close()
+        except StoppedError:
+            pass
+
+    def _step(self) -> None:
+        if self._source.out_of_range:
+            # The positions are compared with what Kafka has when they are looked up again.
+            self._source.rewind(self._source.out_of_range)
+            self._source.out_of_range.clear()
+        if self._source.unplaced:
+            self._patience.until_done(self._place)
+        self._collect()
+        if self._pending.has_news:
+            self._load(self._pending.drafts(self._sorters))
+
+    def _is_done(self) -> bool:
+        if not self._is_once or not self._source.is_assigned or self._source.unplaced:
+            return False
+        positions = {key: self._pending.position(key) for key in self._source.placed}
+        return all(found and found[0] >= self._goals.get(key, 0) for key, found in positions.items())
+
+    # Where to begin
+
+    def _place(self) -> None:
+        """Give the partitions that are new to us their positions."""
+        keys = set(self._source.unplaced)
+        ids = self._source.topic_ids({key.topic for key in keys})
+        keys = {key for key in keys if key.topic in ids}
+        ends = self._source.ends(keys)
+        stored = self._warehouse.positions(self._cluster)
+        found = find_places(
+            {key: Found(self._topics[key.topic], ids[key.topic], ends[key]) for key in keys},
+            self._cluster,
+            stored,
+            self._start,
+            where=f"{self._warehouse.where}; {self._source.where}",
+        )
+        self._warehouse.begin(
+            [(partition, position.next_offset) for partition, position, is_new in found.values() if is_new]
+        )
+        for key, (partition, position, _) in found.items():
+            self._goals.setdefault(key, ends[key].high)
+            self._pending.add(key, partition, position)
+        self._source.place({key: position.next_offset for key, (_, position, _) in found.items()})
+
+    # Fetching
+
+    def _collect(self) -> None:
+        """Fetch until a batch is full, or its first record has waited long enough."""
+        self._source.resume()
+        until = None
+        while not self._patience.is_stopping:
+            self._source.poll(_POLL_SECONDS)
+            if self._source.unplaced or self._source.out_of_range:
+                return
+            if (
+                self._pending.message_count >= self._settings.batch_records
+                or self._pending.byte_count >= self._settings.batch_bytes
+            ):
+                return
+            if not self._pending.has_news:
+                return
+            now = time.monotonic()
+            until = until or now + self._settings.batch_seconds
+            if now >= until:
+                return
+
+    # Loading
+
+    def _load(self, drafts: list[Draft]) -> None:
+        self._leave_out_other_topics(drafts)
+        work = deque([drafts])
+        while work:
+            group = [draft for draft in work.popleft() if self._is_next(draft)]
+            if not group:
+                continue
+            batches = self._batches(group)
+            try:
+                self._warehouse.load(batches)
+            except DataError as error:
+                work.extendleft(reversed(_narrowed(group, error)))
+            except FencedError as error:
+                log.warning("fenced", what=error.what, where=error.where)
+                self._source.rewind([draft.key for draft in group])
+            except AwayError as error:
+                self._after_a_failure(group, batches, error)
+                work.appendleft(group)
+            else:
+                self._patience.succeeded()
+                self._note(group, batches)
+
+    def _leave_out_other_topics(self, drafts: list[Draft]) -> None:
+        """Let go of what may be another topic's by now: ids are asked for after the records were fetched.
+
+        A topic that is gone altogether gave these records before.
+        """
+        ids = self._patience.until_done(lambda: self._source.topic_ids({draft.key.topic for draft in drafts}))
+        others = [
+            draft.key
+            for draft in drafts
+            if ids.get(draft.key.topic) not in {None, kafka_id(draft.partition.topic_id)}
+        ]
+        if others:
+            self._source.rewind(others)
+
+    def _is_next(self, draft: Draft) -> bool:
+        position = self._pending.position(draft.key)
+        return position is not None and position[0] == draft.first_offset
+
+    def _batches(self, group: Sequence[Draft]) -> list[Batch]:
+        loaded_at = self._loaded_at or datetime.now(UTC).replace(tzinfo=None)
+        batches = []
+        for draft in group:
+            position = self._pending.position(draft.key)
+            assert position
+            batches.append(draft.batch(position[1], loaded_at))
+        return batches
+
+    def _note(self, group: Sequence[Draft], batches: Sequence[Batch]) -> None:
+        self._pending.loaded(group, batches)
+        for batch in batches:
+            name = batch.partition.topic.name
+            self.rows[name] += len(batch.rows)
+            self.rejects.update((name, reject.reason) for reject in batch.rejects)
+            for observer in self._observers:
+                observer.loaded(batch)
+        self._source.commit({draft.key: draft.next_offset for draft in group})
+
+    def _after_a_failure(self, group: Sequence[Draft], batches: Sequence[Batch], error: AwayError) -> None:
+        """Wait until the warehouse answers again, and see what became of the transaction.
+
+        It may have been committed, with only the answer lost.
+        """
+        self._patience.failed(error)
+        rows = {
+            (row.topic_id, row.partition): row
+            for row in self._patience.until_done(lambda: self._warehouse.positions(self._cluster))
+        }
+        for draft, batch in zip(group, batches, strict=True):
+            if not self._is_next(draft):  # revoked while waiting
+                continue
+            row = rows.get((draft.partition.topic_id, draft.partition.number))
+            position = self._pending.position(draft.key)
+            if row and (row.next_offset, row.sha256) == (batch.next_offset, batch.sha256):
+                self._note([draft], [batch])
+            elif row is None or (row.next_offset, row.sha256) != position:
+                self._source.rewind([draft.key])
+
+
+def _narrowed(group: list[Draft], error: DataError) -> list[list[Draft]]:
+    """Come closer to the record that was refused: one partition, then half of it, then the record alone."""
+    if len(group) > 1:
+        return [[draft] for draft in group]
+    (draft,) = group
+    match len(draft.rows):
+        case 0:
+            raise error
+        case 1:
+            return [[draft.rejected(error.reason)]]
+        case _:
+            return [[half] for half in draft.halves()]

@@ -1,0 +1,320 @@
+"""A member of the consumer group, which reads from where the warehouse stands.
+
+Kafka says which partitions are ours, the warehouse says from where: a partition that the group assigns waits
+until its position is known (``place``) and only then is fetched. Kafka's own offsets decide nothing.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import structlog
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from loaders.errors import AwayError, CdwError
+from loaders.kafka.config import client_config
+from loaders.settings import Settings
+
+log = structlog.get_logger()
+
+_REQUEST_SECONDS = 10.0
+_MESSAGES_A_CALL = 5_000
+# A loader holds this much of what it has not asked for yet, and a batch beside it.
+_QUEUE_KILOBYTES = 32_768
+
+_PASSING = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+    }
+)
+_FORBIDDEN = frozenset(
+    {
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+
+class Key(NamedTuple):
+    """A partition as Kafka names it."""
+
+    topic: str
+    number: int
+
+
+class Ends(NamedTuple):
+    """The first offset that is there, and the one after the last that may be read."""
+
+    low: int
+    high: int
+
+
+class Fetched(Protocol):
+    """Where the source puts what it has fetched."""
+
+    def message(self, key: Key, message: Message) -> None:
+        """A record, in the order of its partition."""
+
+    def end(self, key: Key, offset: int) -> None:
+        """All before this offset has been given; nothing more is there for now."""
+
+    def revoked(self, keys: Iterable[Key]) -> None:
+        """These partitions are another loader's from now on."""
+
+
+class KafkaSource:
+    """The topics of a cluster, to be used in a ``with``."""
+
+    def __init__(self, settings: Settings, topics: Sequence[str], group: str, into: Fetched) -> None:
+        """Join the group, which takes effect with the first ``poll``.
+
+        Raises:
+            CdwError: a Kafka property is unknown or cannot be used.
+        """
+        self._topics = list(topics)
+        self._into = into
+        self._servers = settings.kafka_bootstrap_servers
+        self._fatal: CdwError | None = None
+        self._paused = False
+        self.unplaced: set[Key] = set()
+        """Partitions that are ours and wait for a position."""
+        self.placed: set[Key] = set()
+        self.is_assigned = False
+        """Whether the group has said which partitions are ours (it may have been none)."""
+        self.out_of_range: set[Key] = set()
+        """Partitions whose position Kafka does not have."""
+        config = client_config(settings)
+        client: dict[str, Any] = {
+            "fetch.queue.backoff.ms": 10,  # the default, a second, starves a consumer that is quick
+            "queued.max.messages.kbytes": _QUEUE_KILOBYTES,
+            "topic.metadata.refresh.interval.ms": 30_000,
+            **config,
+            "group.id": group,
+            "group.protocol": settings.kafka_group_protocol,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "error_cb": self._on_error,
+        }
+        if settings.kafka_instance_id:
+            client["group.instance.id"] = settings.kafka_instance_id
+        if settings.kafka_group_protocol == "classic":
+            client["partition.assignment.strategy"] = "cooperative-sticky"
+        try:
+            self._admin = AdminClient(cast("dict[str, Any]", config) | {"error_cb": _ignore})
+            self._consumer = Consumer(client)
+            self._consumer.subscribe(
+                self._topics,
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_revoke,
+            )
+        except KafkaException as error:
+            raise CdwError(
+                f"a Kafka property cannot be used ({error.args[0].name()})",
+                where="the file of CDW_KAFKA_CONFIG" if settings.kafka_config else "CDW_KAFKA_* variables",
+                do="compare it with librdkafka's list of configuration properties",
+            ) from None
+
+    @property
+    def where(self) -> str:
+        """The brokers in words for messages."""
+        return f"Kafka at {self._servers}"
+
+    # What the group says. Both run inside ``poll``.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.is_assigned = True
+        self.unplaced |= {Key(found.topic, found.partition) for found in partitions}
+        consumer.incremental_assign([])
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        keys = {Key(found.topic, found.partition) for found in partitions}
+        self.unplaced -= keys
+        self.out_of_range -= keys
+        consumer.incremental_unassign([TopicPartition(*key) for key in keys & self.placed])
+        self.placed -= keys
+        self._into.revoked(keys)
+
+    def place(self, positions: Mapping[Key, int]) -> None:
+        """Fetch partitions of ``unplaced`` from these offsets on."""
+        ours = {key: offset for key, offset in positions.items() if key in self.unplaced}
+        self.unplaced -= ours.keys()
+        self.placed |= ours.keys()
+        partitions = [TopicPartition(*key, offset) for key, offset in ours.items()]
+        self._consumer.incremental_assign(partitions)
+        if self._paused:
+            self._consumer.pause(partitions)
+
+    def rewind(self, keys: Iterable[Key]) -> None:
+        """Forget what was fetched of these partitions: they wait for a position again."""
+        again = self.placed & set(keys)
+        self._consumer.incremental_unassign([TopicPartition(*key) for key in again])
+        self.placed -= again
+        self.unplaced |= again
+        self._into.revoked(again)
+
+    def poll(self, seconds: float) -> None:
+        """Fetch for at most so long; what comes goes to ``Fetched``.
+
+        Raises:
+            CdwError: Kafka refuses for good.
+        """
+        for message in self._consumer.consume(_MESSAGES_A_CALL, seconds):
+            error = message.error()
+            key = Key(message.topic() or "", message.partition() or 0)
+            if error is None:
+                self._into.message(key, message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                offset = message.offset()
+                assert offset is not None
+                self._into.end(key, offset)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                self.out_of_range.add(key)
+            else:
+                self._on_error(error)
+        if self._fatal:
+            raise self._fatal
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Note what does not pass by itself; it is raised by ``poll``, not in librdkafka's callback."""
+        code = error.code()
+        if code in _FORBIDDEN:
+            self._fatal = CdwError(
+                f"Kafka refuses this user ({error.name()})",
+                where=self.where,
+                do="give it the rights to describe and read the topics and to read groups cdw-*, or see to "
+                "the credentials in the file of CDW_KAFKA_CONFIG",
+            )
+        elif code == KafkaError._FATAL or error.fatal():
+            self._fatal = CdwError(
+                f"the Kafka client cannot go on ({error.name()})",
+                where=self.where,
+                do="see that no other loader has the same CDW_KAFKA_INSTANCE_ID, then run this one again",
+            )
+        elif code not in _PASSING and not error.retriable():
+            self._fatal = CdwError(
+                f"Kafka reports {error.name()}", where=self.where, do="mend that, then run this command again"
+            )
+        else:
+            log.warning("kafka_error", code=error.name())
+
+    # Waiting without leaving the group
+
+    def idle(self, seconds: float) -> None:
+        """Stay in the group for a while without taking records."""
+        self._pause()
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.poll(min(left, 0.5))
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._consumer.pause([TopicPartition(*key) for key in self.placed])
+
+    def resume(self) -> None:
+        """Take records again."""
+        if self._paused:
+            self._paused = False
+            self._consumer.resume([TopicPartition(*key) for key in self.placed])
+
+    # What Kafka knows
+
+    def cluster_id(self) -> str:
+        """The id of the cluster; raises AwayError where it cannot be reached."""
+        return str(self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_SECONDS)).cluster_id)
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """The ids of topics; one that is not there is left out. Raises AwayError."""
+        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_SECONDS)
+        found: dict[str, str] = {}
+        for name, future in futures.items():
+            description = self._ask(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            if description is not None:
+                found[name] = str(description.topic_id)
+        return found
+
+    def ends(self, keys: Iterable[Key]) -> dict[Key, Ends]:
+        """What Kafka has of partitions. Raises AwayError."""
+        found: list[dict[Key, int]] = []
+        partitions = [TopicPartition(*key) for key in keys]
+        requests = [
+            self._admin.list_offsets(
+                dict.fromkeys(partitions, spec),
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=_REQUEST_SECONDS,
+            )
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+            if partitions
+        ]
+        for futures in requests:
+            found.append(
+                {
+                    Key(partition.topic, partition.partition): self._ask(future).offset
+                    for partition, future in futures.items()
+                }
+            )
+        return {key: Ends(low, found[1][key]) for key, low in found[0].items()} if found else {}
+
+    def _ask(self, future: Any, missing: int | None = None) -> Any:
+        try:
+            return future.result(_REQUEST_SECONDS + 1)
+        except KafkaException as error:
+            kafka_error: KafkaError = error.args[0]
+            if kafka_error.code() == missing:
+                return None
+            if kafka_error.code() in _FORBIDDEN:
+                self._on_error(kafka_error)
+                assert self._fatal
+                raise self._fatal from None
+            raise AwayError(
+                f"Kafka cannot be reached ({kafka_error.name()})",
+                where=self.where,
+                do="see that it runs and can be reached (CDW_KAFKA_BOOTSTRAP_SERVERS, CDW_KAFKA_CONFIG)",
+            ) from None
+        except TimeoutError:
+            raise AwayError(
+                "Kafka does not answer",
+                where=self.where,
+                do="see that it runs and can be reached (CDW_KAFKA_BOOTSTRAP_SERVERS, CDW_KAFKA_CONFIG)",
+            ) from None
+
+    def commit(self, positions: Mapping[Key, int]) -> None:
+        """Tell Kafka where we stand, for tools that show lag; nothing rests on it."""
+        offsets = [TopicPartition(*key, offset) for key, offset in positions.items() if key in self.placed]
+        if offsets:
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                log.warning("kafka_offsets_not_committed", code=error.args[0].name())
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+
+def _ignore(_: KafkaError) -> None:
+    """The answers tell; librdkafka would else write the error to stderr."""
