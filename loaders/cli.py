@@ -85,6 +85,27 @@ def load_command(
     typer.echo("\n".join(loaded.as_lines()))
 
 
+@app.command("seek")
+def seek_command(
+    topic: Annotated[str, typer.Argument(help="The topic whose position is to move.", metavar="TOPIC")],
+    to: Annotated[
+        str, typer.Option("--to", help="earliest, latest or an offset.", metavar="WHERE", show_default=False)
+    ],
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="Only this partition; all where not given.", metavar="NUMBER")
+    ] = None,
+    target: TargetName = None,
+) -> None:
+    """Move the position of a Kafka topic on purpose, while no loader runs.
+
+    Forward, what is passed over is recorded in raw.load_batches. Backward, it is loaded once more, under a
+    topic id of its own. Example: cdw seek device.telemetry --partition 3 --to earliest
+    """
+    from loaders.kafka.seek import seek
+
+    typer.echo("\n".join(seek(target, topic, to, partition)))
+
+
 @app.command("status")
 def status_command(
     target: TargetName = None,
@@ -183,25 +204,68 @@ def decode_command(  # noqa: PLR0913, PLR0917 - an argument an option
 
 
 @app.command("ingest")
-def ingest_command(
-    files: Files,
+def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="HL7 v2 files, MLLP framed or not; - is standard input.", metavar="FILE..."),
+    ] = None,
     to_dir: Annotated[
         Path | None,
-        typer.Option(help="The topic directory to append to; made where it is missing.", metavar="DIR"),
+        typer.Option(
+            help="Append to a topic directory, made where it is missing, not to Kafka.", metavar="DIR"
+        ),
     ] = None,
+    mllp: Annotated[
+        str | None,
+        typer.Option(help="Listen for senders, in place of files, until SIGTERM.", metavar="HOST:PORT"),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="The server's certificate and its chain, in PEM.", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The key of that certificate, in PEM.", metavar="FILE")
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(help="Who must have signed the senders' certificates, in PEM.", metavar="FILE"),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond this machine without TLS.")
+    ] = False,
 ) -> None:
     """Decode HL7 v2 and publish it: decoded messages, their original bytes, and what was rejected.
 
-    Appends to hl7.messages.jsonl, hl7.originals.jsonl and hl7.rejected.jsonl in DIR.
-    Example: cdw ingest examples/hl7/*.hl7 --to-dir topics
+    To the topics hl7.messages, hl7.originals and hl7.rejected. A sender is acknowledged when Kafka has its
+    message. Examples: cdw ingest feed.hl7; cdw ingest examples/hl7/*.hl7 --to-dir topics;
+    cdw ingest --mllp 127.0.0.1:2575
     """
-    if to_dir is None:
-        raise typer.BadParameter(
-            "publishing to Kafka is not there yet: name a topic directory with --to-dir DIR"
-        )
-    from loaders.ingest import ingest_to_directory
+    from loaders.log import configure_log
+    from loaders.settings import load_settings
 
-    typer.echo(ingest_to_directory(files, to_dir))
+    configure_log()
+    tls = (tls_cert, tls_key, tls_ca)
+    if bool(files) == (mllp is not None):
+        raise typer.BadParameter("name files, or an address with --mllp HOST:PORT")
+    if mllp is None:
+        if any(tls) or insecure:
+            raise typer.BadParameter("--tls-cert, --tls-key, --tls-ca and --insecure are for --mllp")
+        from loaders.ingest import ingest_to_directory, ingest_to_kafka
+
+        assert files is not None
+        typer.echo(ingest_to_directory(files, to_dir) if to_dir else ingest_to_kafka(files, load_settings()))
+        return
+    if to_dir is not None:
+        raise typer.BadParameter("--mllp publishes to Kafka, not to a directory")
+    if any(tls) and not all(tls):
+        raise typer.BadParameter("TLS needs --tls-cert, --tls-key and --tls-ca")
+    from loaders.mllp.listen import Address, Certificates, listen
+
+    try:
+        address = Address.parse(mllp)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    certificates = Certificates(tls_cert, tls_key, tls_ca) if tls_cert and tls_key and tls_ca else None
+    listen(load_settings(), address, certificates, is_open=insecure)
 
 
 @app.command("demo")

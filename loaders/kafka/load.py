@@ -14,11 +14,12 @@ from typing import Protocol
 import structlog
 
 from loaders.errors import AwayError, DataError, FencedError
+from loaders.kafka.cluster import KafkaCluster, Key
 from loaders.kafka.patience import Listener, Patience, StoppedError
 from loaders.kafka.pending import Draft, Pending
 from loaders.kafka.positions import Found, Start, find_places, kafka_id
 from loaders.kafka.records import Sorter
-from loaders.kafka.source import KafkaSource, Key
+from loaders.kafka.source import KafkaSource
 from loaders.settings import Settings
 from loaders.topics import Topic
 from loaders.warehouse.protocol import Batch, Warehouse
@@ -63,6 +64,7 @@ class KafkaLoad:
         self._sorters = {name: Sorter(topic, settings.max_record_bytes) for name, topic in topics.items()}
         self._pending = Pending()
         self._goals: dict[Key, int] = {}
+        self._kafka = KafkaCluster(settings)
         self._source: KafkaSource
         self._cluster: str
         self.rows: Counter[str] = Counter()
@@ -85,7 +87,7 @@ class KafkaLoad:
             self._source = KafkaSource(self._settings, list(self._topics), group, self._pending)
             try:
                 self._patience.idle = self._source.idle
-                self._cluster = self._patience.until_done(self._source.cluster_id)
+                self._cluster = self._patience.until_done(self._kafka.cluster_id)
                 while not self._patience.is_stopping and not self._is_done():
                     self._step()
             finally:
@@ -115,16 +117,16 @@ class KafkaLoad:
     def _place(self) -> None:
         """Give the partitions that are new to us their positions."""
         keys = set(self._source.unplaced)
-        ids = self._source.topic_ids({key.topic for key in keys})
-        keys = {key for key in keys if key.topic in ids}
-        ends = self._source.ends(keys)
+        topics = self._kafka.topics({key.topic for key in keys})
+        keys = {key for key in keys if key.topic in topics}
+        ends = self._kafka.ends(keys)
         stored = self._warehouse.positions(self._cluster)
         found = find_places(
-            {key: Found(self._topics[key.topic], ids[key.topic], ends[key]) for key in keys},
+            {key: Found(self._topics[key.topic], topics[key.topic].topic_id, ends[key]) for key in keys},
             self._cluster,
             stored,
             self._start,
-            where=f"{self._warehouse.where}; {self._source.where}",
+            where=f"{self._warehouse.where}; {self._kafka.where}",
         )
         self._warehouse.begin(
             [(partition, position.next_offset) for partition, position, is_new in found.values() if is_new]
@@ -185,11 +187,12 @@ class KafkaLoad:
 
         A topic that is gone altogether gave these records before.
         """
-        ids = self._patience.until_done(lambda: self._source.topic_ids({draft.key.topic for draft in drafts}))
+        names = {draft.key.topic for draft in drafts}
+        topics = self._patience.until_done(lambda: self._kafka.topics(names))
         others = [
             draft.key
             for draft in drafts
-            if ids.get(draft.key.topic) not in {None, kafka_id(draft.partition.topic_id)}
+            if (topic := topics.get(draft.key.topic)) and topic.topic_id != kafka_id(draft.partition.topic_id)
         ]
         if others:
             self._source.rewind(others)

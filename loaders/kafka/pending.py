@@ -7,8 +7,8 @@ from datetime import datetime
 
 from confluent_kafka import Message
 
+from loaders.kafka.cluster import Key
 from loaders.kafka.records import Sorter
-from loaders.kafka.source import Key
 from loaders.warehouse.protocol import Batch, Partition, Position, Record, Reject
 
 

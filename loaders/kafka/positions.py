@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from loaders.errors import CdwError
-from loaders.kafka.source import Ends, Key
+from loaders.kafka.cluster import Ends, Key
 from loaders.topics import Topic
 from loaders.warehouse.protocol import Partition, Position
 

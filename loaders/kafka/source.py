@@ -6,27 +6,20 @@ until its position is known (``place``) and only then is fetched. Kafka's own of
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol
 
 import structlog
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from loaders.errors import AwayError, CdwError
+from loaders.errors import CdwError
+from loaders.kafka.cluster import FORBIDDEN, Key, forbidden, unusable, where
 from loaders.kafka.config import client_config
 from loaders.settings import Settings
 
 log = structlog.get_logger()
 
-_REQUEST_SECONDS = 10.0
+# An error that lasts comes many times a second.
+_SECONDS_A_REPEAT = 30.0
 _MESSAGES_A_CALL = 5_000
 # A loader holds this much of what it has not asked for yet, and a batch beside it.
 _QUEUE_KILOBYTES = 32_768
@@ -43,29 +36,6 @@ _PASSING = frozenset(
         KafkaError.UNKNOWN_TOPIC_ID,
     }
 )
-_FORBIDDEN = frozenset(
-    {
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError._AUTHENTICATION,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-    }
-)
-
-
-class Key(NamedTuple):
-    """A partition as Kafka names it."""
-
-    topic: str
-    number: int
-
-
-class Ends(NamedTuple):
-    """The first offset that is there, and the one after the last that may be read."""
-
-    low: int
-    high: int
 
 
 class Fetched(Protocol):
@@ -92,8 +62,9 @@ class KafkaSource:
         """
         self._topics = list(topics)
         self._into = into
-        self._servers = settings.kafka_bootstrap_servers
+        self.where = where(settings)
         self._fatal: CdwError | None = None
+        self._told_at: dict[int, float] = {}
         self._paused = False
         self.unplaced: set[Key] = set()
         """Partitions that are ours and wait for a position."""
@@ -123,7 +94,6 @@ class KafkaSource:
         if settings.kafka_group_protocol == "classic":
             client["partition.assignment.strategy"] = "cooperative-sticky"
         try:
-            self._admin = AdminClient(cast("dict[str, Any]", config) | {"error_cb": _ignore})
             self._consumer = Consumer(client)
             self._consumer.subscribe(
                 self._topics,
@@ -132,16 +102,7 @@ class KafkaSource:
                 on_lost=self._on_revoke,
             )
         except KafkaException as error:
-            raise CdwError(
-                f"a Kafka property cannot be used ({error.args[0].name()})",
-                where="the file of CDW_KAFKA_CONFIG" if settings.kafka_config else "CDW_KAFKA_* variables",
-                do="compare it with librdkafka's list of configuration properties",
-            ) from None
-
-    @property
-    def where(self) -> str:
-        """The brokers in words for messages."""
-        return f"Kafka at {self._servers}"
+            raise unusable(error, settings) from None
 
     # What the group says. Both run inside ``poll``.
 
@@ -201,13 +162,8 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         """Note what does not pass by itself; it is raised by ``poll``, not in librdkafka's callback."""
         code = error.code()
-        if code in _FORBIDDEN:
-            self._fatal = CdwError(
-                f"Kafka refuses this user ({error.name()})",
-                where=self.where,
-                do="give it the rights to describe and read the topics and to read groups cdw-*, or see to "
-                "the credentials in the file of CDW_KAFKA_CONFIG",
-            )
+        if code in FORBIDDEN:
+            self._fatal = forbidden(error, self.where)
         elif code == KafkaError._FATAL or error.fatal():
             self._fatal = CdwError(
                 f"the Kafka client cannot go on ({error.name()})",
@@ -219,7 +175,10 @@ class KafkaSource:
                 f"Kafka reports {error.name()}", where=self.where, do="mend that, then run this command again"
             )
         else:
-            log.warning("kafka_error", code=error.name())
+            now = time.monotonic()
+            if now - self._told_at.get(code, -_SECONDS_A_REPEAT) >= _SECONDS_A_REPEAT:
+                self._told_at[code] = now
+                log.warning("kafka_error", code=error.name())
 
     # Waiting without leaving the group
 
@@ -241,67 +200,6 @@ class KafkaSource:
             self._paused = False
             self._consumer.resume([TopicPartition(*key) for key in self.placed])
 
-    # What Kafka knows
-
-    def cluster_id(self) -> str:
-        """The id of the cluster; raises AwayError where it cannot be reached."""
-        return str(self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_SECONDS)).cluster_id)
-
-    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """The ids of topics; one that is not there is left out. Raises AwayError."""
-        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_SECONDS)
-        found: dict[str, str] = {}
-        for name, future in futures.items():
-            description = self._ask(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
-            if description is not None:
-                found[name] = str(description.topic_id)
-        return found
-
-    def ends(self, keys: Iterable[Key]) -> dict[Key, Ends]:
-        """What Kafka has of partitions. Raises AwayError."""
-        found: list[dict[Key, int]] = []
-        partitions = [TopicPartition(*key) for key in keys]
-        requests = [
-            self._admin.list_offsets(
-                dict.fromkeys(partitions, spec),
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_REQUEST_SECONDS,
-            )
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-            if partitions
-        ]
-        for futures in requests:
-            found.append(
-                {
-                    Key(partition.topic, partition.partition): self._ask(future).offset
-                    for partition, future in futures.items()
-                }
-            )
-        return {key: Ends(low, found[1][key]) for key, low in found[0].items()} if found else {}
-
-    def _ask(self, future: Any, missing: int | None = None) -> Any:
-        try:
-            return future.result(_REQUEST_SECONDS + 1)
-        except KafkaException as error:
-            kafka_error: KafkaError = error.args[0]
-            if kafka_error.code() == missing:
-                return None
-            if kafka_error.code() in _FORBIDDEN:
-                self._on_error(kafka_error)
-                assert self._fatal
-                raise self._fatal from None
-            raise AwayError(
-                f"Kafka cannot be reached ({kafka_error.name()})",
-                where=self.where,
-                do="see that it runs and can be reached (CDW_KAFKA_BOOTSTRAP_SERVERS, CDW_KAFKA_CONFIG)",
-            ) from None
-        except TimeoutError:
-            raise AwayError(
-                "Kafka does not answer",
-                where=self.where,
-                do="see that it runs and can be reached (CDW_KAFKA_BOOTSTRAP_SERVERS, CDW_KAFKA_CONFIG)",
-            ) from None
-
     def commit(self, positions: Mapping[Key, int]) -> None:
         """Tell Kafka where we stand, for tools that show lag; nothing rests on it."""
         offsets = [TopicPartition(*key, offset) for key, offset in positions.items() if key in self.placed]
@@ -314,7 +212,3 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-
-
-def _ignore(_: KafkaError) -> None:
-    """The answers tell; librdkafka would else write the error to stderr."""
