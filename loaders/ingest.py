@@ -14,7 +14,10 @@ from loaders.errors import CdwError
 from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED, Publication, publish_place
 from loaders.hl7.stream import places
 from loaders.inputs import Counts, check_readable, options_of, read_chunks
-from loaders.kafka.record import Record
+from loaders.kafka.outgoing import Outgoing
+from loaders.kafka.producer import Outbox
+from loaders.kafka.topics import ensure_topics
+from loaders.settings import Settings
 
 
 class Original(TypedDict):
@@ -59,6 +62,26 @@ def ingest_to_directory(files: list[str], directory: Path) -> Counts:
     return counts
 
 
+def ingest_to_kafka(files: list[str], settings: Settings) -> Counts:
+    """Decode files and publish what comes out; the same file again is known by the sha256 of its messages.
+
+    Args:
+        files: names of files, or "-" for standard input.
+        settings: Kafka and limits.
+
+    Raises:
+        CdwError: a file cannot be read, or Kafka has not acknowledged everything.
+    """
+    check_readable(files)
+    ensure_topics(settings, [MESSAGES, ORIGINALS, REJECTED])
+    counts = Counts()
+    with Outbox(settings) as outbox:
+        for publication in _publications(files):
+            outbox.put(publication.records)
+            counts.add(publication.result)
+    return counts
+
+
 def _publications(files: list[str]) -> Iterator[Publication]:
     for name in files:
         options = options_of(name)
@@ -66,7 +89,7 @@ def _publications(files: list[str]) -> Iterator[Publication]:
             yield publish_place(place, options)
 
 
-def _line(record: Record) -> bytes:
+def _line(record: Outgoing) -> bytes:
     """A record as a line of its topic's file."""
     value = record.value or b"null"
     if record.topic == ORIGINALS:

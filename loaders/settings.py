@@ -36,6 +36,13 @@ class Settings(BaseSettings):
     kafka_group_protocol: Literal["classic", "consumer"] = "classic"
     # Static membership: a loader that restarts under the same name keeps its partitions.
     kafka_instance_id: str | None = None
+    # A record that Kafka has not acknowledged by then is given up, and its sender told.
+    kafka_delivery_seconds: float = Field(30.0, gt=0)
+    # Of topics that cdw makes; by default the brokers' own.
+    kafka_partitions: int | None = Field(None, ge=1)
+    kafka_replication: int | None = Field(None, ge=1)
+    # Senders that are connected at once.
+    mllp_connections: int = Field(256, ge=1)
     # HL7 v2 bytes that are neither as MSH-18 declares nor UTF-8: what most such senders use.
     hl7_fallback_charset: str = DEFAULT_FALLBACK
 

@@ -98,6 +98,10 @@ class _Pile:
                 start = end
             self._parts, self.size = [whole[start:]], len(whole) - start
 
+    def is_blank(self) -> bool:
+        """Whether there is nothing but what may stand around a message."""
+        return all(map(_is_blank, self._parts))
+
     def take(self) -> bytes:
         """Give what there is, and begin anew."""
         whole = b"".join(self._parts)
@@ -121,8 +125,8 @@ class FrameCutter:
 
     @property
     def held_bytes(self) -> int:
-        """How much waits for its end."""
-        return self._pile.size
+        """How much waits for its end; blanks between frames wait for nothing."""
+        return 0 if self._pile.is_blank() else self._pile.size
 
     def cut(self, chunk: bytes) -> Iterator[Piece]:
         """Take more of the input in."""

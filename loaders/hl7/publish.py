@@ -10,7 +10,7 @@ from loaders.hl7.decoder import Message, Meta
 from loaders.hl7.rejects import Reject, make_reject
 from loaders.hl7.segments import Fields, Segment
 from loaders.hl7.stream import Options, Place, decode_place
-from loaders.kafka.record import Record
+from loaders.kafka.outgoing import Outgoing
 
 MESSAGES, ORIGINALS, REJECTED = "hl7.messages", "hl7.originals", "hl7.rejected"
 
@@ -36,7 +36,7 @@ class Publication(NamedTuple):
     """What a place in an input came to, and the records that say so; they belong together."""
 
     result: Message | Reject
-    records: list[Record]
+    records: list[Outgoing]
 
 
 def publish_place(place: Place, options: Options) -> Publication:
@@ -50,8 +50,8 @@ def publish_place(place: Place, options: Options) -> Publication:
     if isinstance(result, Message):
         value = _to_json(publish_message(result))
         if len(value) <= options.max_bytes:
-            original = Record(ORIGINALS, result.meta["sha256"], result.data)
-            return Publication(result, [original, Record(MESSAGES, message_key(result), value)])
+            original = Outgoing(ORIGINALS, result.meta["sha256"], result.data)
+            return Publication(result, [original, Outgoing(MESSAGES, message_key(result), value)])
         result = make_reject(
             "E_TOO_LARGE",
             place.data,
@@ -60,9 +60,9 @@ def publish_place(place: Place, options: Options) -> Publication:
             source=options.source,
         )
     published = publish_reject(result)
-    records = [Record(REJECTED, result["sha256"], _to_json(published))]
+    records = [Outgoing(REJECTED, result["sha256"], _to_json(published))]
     if published["bytes"] != result["bytes"]:
-        records.insert(0, Record(ORIGINALS, result["sha256"], place.data))
+        records.insert(0, Outgoing(ORIGINALS, result["sha256"], place.data))
     return Publication(result, records)
 
 

@@ -22,7 +22,7 @@ from loaders.hl7.publish import (
 )
 from loaders.hl7.rejects import Reject, make_reject
 from loaders.hl7.stream import Options, decode_stream, places
-from loaders.kafka.record import Record
+from loaders.kafka.outgoing import Outgoing
 
 SOURCE = Options("feed.hl7")
 GOOD = b"MSH|^~\\&|APP|FAC|||20260102||ADT^A01|%d|P|2.5\rPID|1||7\r"
@@ -141,7 +141,7 @@ def published_place(data: bytes, options: Options = SOURCE) -> Publication:
 
 def test_a_published_message_has_no_er7_and_its_bytes_stand_beside_it() -> None:
     original, message = published_place(GOOD % 1).records
-    assert original == Record(ORIGINALS, hashlib.sha256(GOOD % 1).hexdigest(), GOOD % 1)
+    assert original == Outgoing(ORIGINALS, hashlib.sha256(GOOD % 1).hexdigest(), GOOD % 1)
     assert message.topic == MESSAGES
     value = json.loads(message.value or b"")
     assert set(value) == {"meta", "segments"}
@@ -178,7 +178,7 @@ def test_a_rejects_bytes_stand_in_it_or_beside_it() -> None:
         published = {**result, "bytes": {"sha256": digest, "bytes": size}} if size > 45_000 else result
         assert (records[-1].topic, records[-1].key) == (REJECTED, digest)
         assert json.loads(records[-1].value or b"") == published
-        assert records[:-1] == ([Record(ORIGINALS, digest, data)] if size > 45_000 else [])
+        assert records[:-1] == ([Outgoing(ORIGINALS, digest, data)] if size > 45_000 else [])
 
 
 def test_a_message_that_no_warehouse_would_take_as_json_is_rejected() -> None:

@@ -1,0 +1,125 @@
+"""``cdw ingest --mllp``: an address to listen on, certificates, signals, and Kafka behind it."""
+
+import asyncio
+import socket
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+from typing import Any, NamedTuple
+
+import structlog
+
+from loaders.errors import CdwError
+from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED
+from loaders.hl7.stream import Options
+from loaders.kafka.producer import Publisher
+from loaders.kafka.topics import ensure_topics
+from loaders.mllp.server import Limits, Server
+from loaders.settings import Settings
+
+_log = structlog.get_logger()
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read ``HOST:PORT``; an IPv6 address stands in brackets.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        host, _, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        if not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+            raise ValueError("HOST:PORT is needed, for instance 127.0.0.1:2575")
+        return cls(host, int(port))
+
+
+class Certificates(NamedTuple):
+    """Files in PEM."""
+
+    certificate: Path
+    """The server's, with those between it and its authority."""
+    key: Path
+    authority: Path
+    """Of those whose certificates senders must show."""
+
+
+def listen(settings: Settings, address: Address, certificates: Certificates | None, *, is_open: bool) -> None:
+    """Take messages from senders and publish them, until SIGTERM or SIGINT.
+
+    Args:
+        settings: Kafka, limits, character set.
+        address: where to listen.
+        certificates: for TLS, in which senders must show a certificate; None for none.
+        is_open: listen on other addresses than this machine's own without TLS.
+
+    Raises:
+        CdwError: the address or the certificates cannot be used, or Kafka not.
+    """
+    if certificates is None and not is_open and not _is_loopback(address):
+        raise CdwError(
+            "without TLS only this machine's own senders are listened to",
+            where=f"{address.host}:{address.port}",
+            do="name --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1; in a safe network: "
+            "--insecure",
+        )
+    tls = _context(certificates) if certificates else None
+    ensure_topics(settings, [MESSAGES, ORIGINALS, REJECTED])
+    with Publisher(settings) as publisher:
+        asyncio.run(_serve(settings, publisher, address, tls))
+
+
+async def _serve(
+    settings: Settings, publisher: Publisher, address: Address, tls: ssl.SSLContext | None
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_defect)
+    options = Options("mllp", settings.hl7_fallback_charset, settings.max_record_bytes)
+    server = Server(publisher, options, Limits(settings.mllp_connections, settings.kafka_delivery_seconds))
+    for number in (SIGTERM, SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.start(address.host, address.port, tls)
+    await server.finish()
+
+
+def _log_defect(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # Without the words of the exception, which may be a message's.
+    _log.error("mllp_defect", error=type(context.get("exception")).__name__)
+
+
+def _is_loopback(address: Address) -> bool:
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    except OSError:
+        raise CdwError(
+            "there is no such address",
+            where=f"{address.host}:{address.port}",
+            do="listen on an address of this machine, for instance 127.0.0.1:2575",
+        ) from None
+    return all(ip_address(str(socket_address[0])).is_loopback for *_, socket_address in found)
+
+
+def _context(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    file = certificates.authority
+    try:
+        context.load_verify_locations(file)
+        file = certificates.certificate
+        # No question on the terminal where a key has a password.
+        context.load_cert_chain(file, certificates.key, password=lambda: "")
+    except OSError:  # ssl.SSLError too
+        raise CdwError(
+            "certificates or key cannot be used",
+            where=f"{file}" if file == certificates.authority else f"{file}, {certificates.key}",
+            do="name files in PEM that can be read and belong together, the key without a password",
+        ) from None
+    return context
