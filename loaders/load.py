@@ -2,7 +2,8 @@
 
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,10 +80,21 @@ def load_kafka(
             loaded_at=utc(loaded_at) if loaded_at else None,
             observers=observers,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: load.stop())
-        load.run()
+        with _told_to_stop(load.stop):
+            load.run()
     return Loaded(load.rows, load.rejects)
+
+
+@contextmanager
+def _told_to_stop(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and ctrl-c end what is under way, not break it off."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def utc(time: datetime) -> datetime:
