@@ -66,6 +66,8 @@ class KafkaSource:
         self._fatal: CdwError | None = None
         self._told_at: dict[int, float] = {}
         self._paused = False
+        # No more than a batch: what one call brings is one batch's.
+        self._messages_a_call = min(settings.batch_records, _MESSAGES_A_CALL)
         self.unplaced: set[Key] = set()
         """Partitions that are ours and wait for a position."""
         self.placed: set[Key] = set()
@@ -143,7 +145,7 @@ class KafkaSource:
         Raises:
             CdwError: Kafka refuses for good.
         """
-        for message in self._consumer.consume(_MESSAGES_A_CALL, seconds):
+        for message in self._consumer.consume(self._messages_a_call, seconds):
             error = message.error()
             key = Key(message.topic() or "", message.partition() or 0)
             if error is None:
