@@ -225,11 +225,14 @@ class KafkaLoad:
 
         It may have been committed, with only the answer lost.
         """
-        self._patience.failed(error)
-        rows = {
-            (row.topic_id, row.partition): row
-            for row in self._patience.until_done(lambda: self._warehouse.positions(self._cluster))
-        }
+        while True:
+            self._patience.failed(error)
+            try:
+                stored = self._warehouse.positions(self._cluster)
+                break
+            except AwayError as again:
+                error = again
+        rows = {(row.topic_id, row.partition): row for row in stored}
         for draft, batch in zip(group, batches, strict=True):
             if not self._is_next(draft):  # revoked while waiting
                 continue
