@@ -122,6 +122,18 @@ def status_command(
     typer.echo(status.as_json() if as_json else "\n".join(status.as_lines()))
 
 
+@app.command("migrate")
+def migrate_command(target: TargetName = None) -> None:
+    """Bring raw tables that an older cdw wrote up to this one's layout, in place; again, it does nothing.
+
+    Example: cdw migrate --target postgres
+    """
+    from loaders.migrate import migrate
+    from loaders.profile import find_target
+
+    typer.echo(migrate(find_target(target)))
+
+
 @app.command("simulate")
 def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     out: Annotated[

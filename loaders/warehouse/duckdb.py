@@ -12,7 +12,8 @@ from loaders.errors import AwayError, CdwError, DataError
 from loaders.profile import DuckdbTarget
 from loaders.warehouse.layout import Columns, Type
 from loaders.warehouse.protocol import Row
-from loaders.warehouse.sql import Cell, Data, SqlWarehouse
+from loaders.warehouse.sql import SqlWarehouse
+from loaders.warehouse.statements import Cell, Data
 
 _ARROW: Mapping[Type, pa.DataType] = {
     "text": pa.string(),
@@ -23,6 +24,7 @@ _ARROW: Mapping[Type, pa.DataType] = {
     "bytes": pa.binary(),
 }
 _MAGIC = b"DUCK"
+_ROWS_A_FETCH = 1_000
 
 
 class DuckdbWarehouse(SqlWarehouse):
@@ -70,6 +72,12 @@ class DuckdbWarehouse(SqlWarehouse):
     def _execute(self, sql: str, parameters: Sequence[Cell] = ()) -> list[Row]:
         assert self._connection
         return self._connection.execute(sql.replace("%s", "?"), list(parameters)).fetchall()
+
+    def _stream(self, sql: str, parameters: Sequence[Cell] = ()) -> Iterator[Row]:
+        assert self._connection
+        result = self._connection.execute(sql.replace("%s", "?"), list(parameters))
+        while rows := result.fetchmany(_ROWS_A_FETCH):
+            yield from rows
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

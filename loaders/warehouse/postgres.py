@@ -16,12 +16,16 @@ from loaders.profile import PostgresTarget
 from loaders.warehouse import layout
 from loaders.warehouse.layout import Columns, Type
 from loaders.warehouse.protocol import Row
-from loaders.warehouse.sql import Cell, Data, SqlWarehouse
+from loaders.warehouse.sql import SqlWarehouse
+from loaders.warehouse.statements import Cell, Data
 
 # One lock for the layout: two loaders that start at once would both create it.
 _LAYOUT_LOCK = 6_382_011
+# One for what changes rows that are there: cdw migrate, cdw purge, cdw replay.
+_MAINTENANCE_LOCK = 6_382_012
 _READER_OF_COUNTS = "cdw_transform"
 _LINES_A_WRITE = 4_096
+_ROWS_A_FETCH = 1_000
 # Nothing may hold the rows of another loader for long: not a lock that we wait for, and not we ourselves when
 # this process is stopped in the middle of a transaction.
 _OPTIONS = (
@@ -96,6 +100,12 @@ class PostgresWarehouse(SqlWarehouse):
         cursor = self._connection.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []
 
+    def _stream(self, sql: str, parameters: Sequence[Cell] = ()) -> Iterator[Row]:
+        with self._connection.cursor("cdw_stream") as cursor:
+            cursor.itersize = _ROWS_A_FETCH
+            cursor.execute(sql, parameters or None)
+            yield from cursor
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         if self._connected is None or self._connected.closed:
@@ -121,6 +131,25 @@ class PostgresWarehouse(SqlWarehouse):
             f"a raw table is locked by {holders or 'another session'}; what was not loaded yet is not",
             where=self.where,
             do="wait for it to end; select pg_terminate_backend(PID) ends one that is stuck",
+        )
+
+    def _before_maintenance(self) -> None:
+        # What is counted is what is deleted, whatever loaders commit meanwhile; and it may take its time.
+        self._execute("set transaction isolation level repeatable read")
+        self._execute("set local statement_timeout = 0")
+        if self._execute("select pg_try_advisory_xact_lock(%s)", (_MAINTENANCE_LOCK,)) == [(True,)]:
+            return
+        holders = self._execute(
+            "select l.pid from pg_locks l join pg_database d on d.oid = l.database where l.granted "
+            "and l.locktype = 'advisory' and l.classid = 0 and l.objid = %s "
+            "and d.datname = current_database()",
+            (_MAINTENANCE_LOCK,),
+        )
+        raise AwayError(
+            f"another maintenance of this warehouse is under way "
+            f"(server process {', '.join(str(pid) for (pid,) in holders) or 'unknown'}); nothing was done",
+            where=self.where,
+            do="wait for it to end, then run the same command again",
         )
 
     def _before_layout(self) -> None:

@@ -1,12 +1,14 @@
 """What every warehouse does for the loader, and what is handed to it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from loaders.topics import Topic
+from loaders.warehouse.statements import Statements
 
 Row = tuple[Any, ...]
 
@@ -133,6 +135,13 @@ class Warehouse(Protocol):
 
     def has_layout(self) -> bool:
         """Whether a loader has been here."""
+
+    def maintenance(self) -> AbstractContextManager[Statements]:
+        """One transaction that changes rows which are there: all or nothing, as of its start, one at a time.
+
+        Raises:
+            AwayError: another one is under way; the message says whose.
+        """
 
     def __enter__(self) -> Self:
         """Nothing to do: it is open."""

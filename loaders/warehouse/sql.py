@@ -3,8 +3,8 @@
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
@@ -16,10 +16,7 @@ from loaders.topics import Topic
 from loaders.warehouse import layout
 from loaders.warehouse.layout import Columns, Type
 from loaders.warehouse.protocol import Batch, LoadedBatch, Partition, Position, Record, Row
-
-Cell = str | bytes | int | datetime | None
-# A column is a list of cells, or one cell that stands in every row.
-Data = Mapping[str, Sequence[Cell] | Cell]
+from loaders.warehouse.statements import Cell, Data, Statements
 
 _WHERE = "cluster = %s and topic = %s and topic_id = %s and partition = %s"
 
@@ -55,11 +52,25 @@ class SqlWarehouse(ABC):
     def _append(self, table: str, columns: Columns, data: Data) -> None:
         """Append rows to a table, as fast as the warehouse can."""
 
+    @abstractmethod
+    def _stream(self, sql: str, parameters: Sequence[Cell] = ()) -> Iterator[Row]:
+        """Run one statement and give its rows as they come, for results of any size."""
+
     def _before_layout(self) -> None:  # noqa: B027 - most warehouses need nothing
         """Run first in the transaction that creates the layout."""
 
     def _after_layout(self) -> None:  # noqa: B027 - most warehouses need nothing
         """Run last in the transaction that creates the layout."""
+
+    def _before_maintenance(self) -> None:  # noqa: B027 - most warehouses need nothing
+        """Run first in a transaction of maintenance: see to it that it is the only one."""
+
+    @contextmanager
+    def maintenance(self) -> Iterator[Statements]:
+        """One transaction of maintenance; see ``Warehouse.maintenance``."""
+        with self._transaction():
+            self._before_maintenance()
+            yield Statements(self._execute, self._stream, self._append)
 
     def __enter__(self) -> Self:
         """Nothing to do: it is open."""

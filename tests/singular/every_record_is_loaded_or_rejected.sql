@@ -4,6 +4,7 @@ select
     partition,
     records_received,
     records_loaded,
-    records_rejected
+    records_rejected,
+    records_purged
 from {{ ref('reconciliation') }}
 where not is_balanced

@@ -26,12 +26,16 @@ received as (
     group by positions.topic, positions.topic_id, positions.partition
 ),
 
--- offsets that hold no record: control records, aborted transactions, compaction
+-- offsets that hold no record (control records, aborted transactions, compaction) or were passed over on purpose;
+-- and what cdw purge took away again
 explained as (
     select
         batches.topic_id,
         batches.partition as partition_number,
-        sum(batches.explained_count) as offsets_explained
+        sum(batches.explained_count) as offsets_explained,
+        sum(
+            case when batches.kind = 'purge' then -batches.row_count - batches.reject_count else 0 end
+        ) as records_purged
     from batches
     group by batches.topic_id, batches.partition
 ),
@@ -75,7 +79,8 @@ counted as (
         partitions.partition_number,
         coalesce(received.offsets_passed, 0) - coalesce(explained.offsets_explained, 0) as records_received,
         coalesce(loaded.records_loaded, 0) as records_loaded,
-        coalesce(rejected.records_rejected, 0) as records_rejected
+        coalesce(rejected.records_rejected, 0) as records_rejected,
+        coalesce(explained.records_purged, 0) as records_purged
     from partitions
     left join received
         on partitions.topic_id = received.topic_id
@@ -100,7 +105,8 @@ final as (
         cast(records_received as bigint) as records_received,
         cast(records_loaded as bigint) as records_loaded,
         cast(records_rejected as bigint) as records_rejected,
-        cast(records_received = records_loaded + records_rejected as boolean) as is_balanced
+        cast(records_purged as bigint) as records_purged,
+        cast(records_received = records_loaded + records_rejected + records_purged as boolean) as is_balanced
     from counted
 )
 

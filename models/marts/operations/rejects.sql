@@ -10,6 +10,10 @@ hl7_rejects as (
     select * from {{ ref('stg_hl7__rejects') }}
 ),
 
+hl7_messages as (
+    select * from {{ ref('stg_hl7__messages') }}
+),
+
 telemetry_rejects as (
     select * from {{ ref('int_telemetry__rejects') }}
 ),
@@ -45,15 +49,17 @@ refused_by_loader as (
     group by _topic, reason
 ),
 
--- what is no HL7 v2 message
+-- what is no HL7 v2 message; not what a later decoder has made one of, for the same bytes are one message
 refused_by_decoder as (
     select
         'decoder' as gate,
         {{ topic_of('raw.hl7_messages') }} as topic,
-        reason,
+        hl7_rejects.reason,
         count(*) as record_count
     from hl7_rejects
-    group by reason
+    left join hl7_messages on hl7_rejects.message_sha256 = hl7_messages.message_sha256
+    where hl7_messages.message_sha256 is null
+    group by hl7_rejects.reason
 ),
 
 -- what was received and read, but is no fact
