@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     kafka_replication: int | None = Field(None, ge=1)
     # Senders that are connected at once.
     mllp_connections: int = Field(256, ge=1)
+    # Any worker of the Kafka Connect cluster; the address may carry a name and a password.
+    connect_url: str = "http://localhost:8083"
     # HL7 v2 bytes that are neither as MSH-18 declares nor UTF-8: what most such senders use.
     hl7_fallback_charset: str = DEFAULT_FALLBACK
 

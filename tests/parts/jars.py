@@ -26,7 +26,15 @@ BROKER = [
 CONNECT = [
     f"org.apache.kafka:{name}:{_KAFKA}"
     for name in ("connect-runtime", "kafka-clients", "connect-json", "connect-transforms")
-] + _LOG4J
+]
+# As in Kafka's own distribution; jgo takes older ones, which Jersey and Jetty cannot run on.
+CONNECT += [
+    "jakarta.annotation:jakarta.annotation-api:2.1.1",
+    "jakarta.inject:jakarta.inject-api:2.0.1",
+    "jakarta.servlet:jakarta.servlet-api:6.0.0",
+    "jakarta.ws.rs:jakarta.ws.rs-api:3.1.0",
+]
+CONNECT += _LOG4J
 DEBEZIUM_POSTGRES = [f"io.debezium:debezium-connector-postgres:{_DEBEZIUM}"]
 
 _CACHE = PROJECT / ".cache" / "jars"
