@@ -134,6 +134,71 @@ def migrate_command(target: TargetName = None) -> None:
     typer.echo(migrate(find_target(target)))
 
 
+@app.command("purge")
+def purge_command(  # noqa: PLR0913, PLR0917 - an argument an option
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_time,
+            help="Purge what arrived before: ISO 8601, UTC where no zone is given.",
+            metavar="TIME",
+        ),
+    ] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(help="With --before: of this topic only; repeatable.", metavar="TOPIC"),
+    ] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option(
+            help="Purge every record that names this patient identifier; - reads it from standard input.",
+            metavar="AUTHORITY/ID",
+        ),
+    ] = None,
+    keep_rejects: Annotated[
+        bool,
+        typer.Option("--keep-rejects", help="With --patient: leave rejects whose bytes hold the id."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    target: TargetName = None,
+) -> None:
+    """Delete records from raw for good: the only way it shrinks. What went is counted in raw.load_batches.
+
+    Marts follow with the next dbt build; what rests on a purged record (a registration, a prescription that
+    is still in force) is gone from them. A record that names a second patient goes whole; identifiers that
+    were merged with this one are purged by themselves.
+    Examples: cdw purge --before 2024-01-01 --topic device.telemetry; cdw purge --patient NHS/9000000009
+    """
+    from loaders.patients import parse_identifier
+    from loaders.profile import load_target
+    from loaders.purge import before as arrived_before
+    from loaders.purge import naming, purge
+    from loaders.settings import load_settings, project_dir
+
+    if (before is None) == (patient is None):
+        raise typer.BadParameter("name one of --before and --patient")
+    project = project_dir(load_settings())
+    if before:
+        plan = arrived_before(before, project, topic or ())
+    else:
+        try:
+            identifier = parse_identifier(sys.stdin.readline() if patient == "-" else patient or "")
+        except ValueError:
+            raise typer.BadParameter(
+                "--patient is AUTHORITY/ID, as core.patient_identifiers has them"
+            ) from None
+        plan = naming(identifier, project, keep_rejects=keep_rejects)
+    warehouse = load_target(project, target)
+    if dry_run or not yes:
+        counted = purge(warehouse, project, plan, dry_run=True)
+        typer.echo("\n".join(counted.as_lines()))
+        if dry_run or not counted:
+            return
+        typer.confirm("Delete these for good?", abort=True)
+    typer.echo("\n".join(["purged:", *purge(warehouse, project, plan).as_lines()]))
+
+
 @app.command("simulate")
 def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     out: Annotated[

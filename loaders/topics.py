@@ -119,6 +119,24 @@ def _fields(
     )
 
 
+def _variables(project: Path) -> tuple[Path, Mapping[object, object]]:
+    file = project / PROJECT_FILE
+    try:
+        return file, _mapping(yaml.safe_load(file.read_text(encoding="utf-8")), "vars", file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise CdwError(f"{PROJECT_FILE} cannot be read", where=str(file), do="mend the file") from None
+
+
+def load_patient_authorities(project: Path) -> tuple[str, str]:
+    """Read whose the patient ids of telemetry are, and whose those of the EHR.
+
+    Raises:
+        CdwError: ``dbt_project.yml`` cannot be read.
+    """
+    _, variables = _variables(project)
+    return str(variables.get("telemetry_patient_authority")), str(variables.get("ehr_patient_authority"))
+
+
 def load_topics(project: Path) -> dict[str, Topic]:
     """Read the topics of a project, by name.
 
@@ -126,11 +144,7 @@ def load_topics(project: Path) -> dict[str, Topic]:
         CdwError: ``dbt_project.yml`` cannot be read, ``vars.topics`` names a table outside raw, or
             ``vars.field_names`` lacks a field or has a name that cannot be told from another.
     """
-    file = project / PROJECT_FILE
-    try:
-        variables = _mapping(yaml.safe_load(file.read_text(encoding="utf-8")), "vars", file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise CdwError(f"{PROJECT_FILE} cannot be read", where=str(file), do="mend the file") from None
+    file, variables = _variables(project)
     names = _mapping(variables, "field_names", file)
     topics: dict[str, Topic] = {}
     for name, qualified in _mapping(variables, "topics", file).items():
