@@ -1,5 +1,6 @@
 """The HL7 v2 files that ``cdw decode`` and ``cdw ingest`` read, and what they tell of a reject."""
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,11 +50,12 @@ def read_chunks(name: str) -> Iterator[bytes]:
         CdwError: it cannot be read.
     """
     try:
-        if name == STDIN:
-            yield from iter(lambda: sys.stdin.buffer.read(_CHUNK_BYTES), b"")
-        else:
-            with Path(name).open("rb") as file:
-                yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+        with (
+            os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
+            if name == STDIN
+            else Path(name).open("rb") as file
+        ):
+            yield from iter(lambda: file.read1(_CHUNK_BYTES), b"")  # of a pipe, what there is
     except OSError as error:
         raise _unreadable(name, error) from None
 
