@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,29 +14,19 @@ from loaders.patients import Finder, Identifier, is_in_key
 from loaders.profile import Target
 from loaders.topics import Topic, load_topics
 from loaders.warehouse import open_warehouse
-from loaders.warehouse.layout import REJECTS, Columns
-from loaders.warehouse.statements import Cell, Statements
+from loaders.warehouse.found import COORDINATES, Condition, Coordinates, Found
+from loaders.warehouse.layout import REJECTS
+from loaders.warehouse.statements import Statements
 
 _MESSAGES, _REJECTED, _ORIGINALS = "raw.hl7_messages", "raw.hl7_rejected", "raw_restricted.hl7_originals"
 _TELEMETRY = "raw.device_telemetry"
 _ARRIVAL = "case when _timestamp_type = 'LogAppendTime' then _timestamp else _loaded_at end"
-_AT = "_topic_id, _partition, _offset"
 # A row before and after its change, in a Debezium envelope with its schema and without.
 _IMAGES = tuple(
     f"({envelope}->'{image}')"
     for envelope in ("payload", "(payload->'payload')")
     for image in ("before", "after")
 )
-
-# What is found by reading: coordinates in a table of the layout, and the hash of the bytes it came from.
-_FOUND = "cdw_found"
-_FOUND_COLUMNS: Columns = {
-    "place": "text",
-    "topic_id": "text",
-    "partition_number": "int",
-    "record_offset": "bigint",
-    "sha256": "text",
-}
 
 
 @dataclass(slots=True)
@@ -57,16 +47,15 @@ class Purged:
         return lines or ["nothing to purge"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What goes from one table: SQL conditions, one of which must hold, with their parameters."""
+class _Part(NamedTuple):
+    """What goes from one table."""
 
     table: str
-    condition: str
-    parameters: tuple[Cell, ...] = ()
+    condition: Condition
 
 
-Plan = Callable[[Statements], list[_Part]]
+Plan = Callable[[Statements], Iterator[_Part]]
+"""Says in a transaction, part by part, what goes; each part is taken before the next is asked for."""
 
 
 def before(time: datetime, project: Path, names: Sequence[str] = ()) -> Plan:
@@ -87,9 +76,10 @@ def before(time: datetime, project: Path, names: Sequence[str] = ()) -> Plan:
     chosen = [topics[name] for name in names or topics]
     in_topics = f" and _topic in ({', '.join(['%s'] * len(names))})" if names else ""
 
-    def plan(_: Statements) -> list[_Part]:
-        parts = [_Part(topic.qualified, f"{_ARRIVAL} < %s", (bound,)) for topic in chosen]
-        return [*parts, _Part(REJECTS, f"{_ARRIVAL} < %s{in_topics}", (bound, *names))]
+    def plan(_: Statements) -> Iterator[_Part]:
+        for topic in chosen:
+            yield _Part(topic.qualified, Condition(f"{_ARRIVAL} < %s", (bound,)))
+        yield _Part(REJECTS, Condition(f"{_ARRIVAL} < %s{in_topics}", (bound, *names)))
 
     return plan
 
@@ -111,24 +101,21 @@ def naming(identifier: Identifier, project: Path, *, keep_rejects: bool = False)
         if "patient_id" in topic.fields and topic.qualified != _TELEMETRY and finder.is_in_ehr
     ]
 
-    def plan(statements: Statements) -> list[_Part]:
-        statements.execute(
-            f"create temporary table {_FOUND} (place text, topic_id text, partition_number integer, "
-            "record_offset bigint, sha256 text)"
-        )
-        found = {topic.qualified: _tombstones(statements, topic, identifier) for topic in ehr}
-        found[_MESSAGES] = _messages(statements, finder, identifier)
+    def plan(statements: Statements) -> Iterator[_Part]:
+        for topic in telemetry:
+            yield _Part(topic.qualified, _in_payload(topic, identifier, "payload"))
+        for topic in ehr:
+            yield _Part(topic.qualified, _in_payload(topic, identifier, *_IMAGES))
+        read = {topic.qualified: _tombstones(statements, topic, identifier) for topic in ehr}
+        read[_MESSAGES] = _messages(statements, finder, identifier)
         if not keep_rejects:
-            found[_REJECTED] = _hl7_rejects(statements, finder)
-            found[REJECTS] = _rejects(statements, finder)
-        for table, records in found.items():
-            _note(statements, table, records)
-        return [
-            *(_in_payload(topic, identifier, "payload") for topic in telemetry),
-            *(_in_payload(topic, identifier, *_IMAGES) for topic in ehr),
-            *(_noted(table) for table in found),
-            _Part(_ORIGINALS, f"sha256 in (select sha256 from {_FOUND})"),  # noqa: S608 - our own names
-        ]
+            read[_REJECTED] = _hl7_rejects(statements, finder)
+            read[REJECTS] = _rejects(statements, finder)
+        found = Found(statements)
+        for table, records in read.items():
+            yield _Part(table, found.note(table, records))
+        yield _Part(_ORIGINALS, Found.IN_HASHES)
+        found.forget()
 
     return plan
 
@@ -152,101 +139,77 @@ def purge(target: Target, project: Path, plan: Plan, *, dry_run: bool = False) -
         with warehouse.maintenance() as statements:
             for part in plan(statements):
                 _take(statements, part, purged, dry_run)
-            statements.execute(f"drop table if exists {_FOUND}")
     return purged
 
 
 def _take(statements: Statements, part: _Part, purged: Purged, dry_run: bool) -> None:
     """Count what goes from a table, by partition; then delete it and write that down."""
+    table, (condition, parameters) = part
     counted = statements.execute(
-        f"select _topic, _topic_id, _partition, count(*) from {part.table} "  # noqa: S608 - our own names
-        f"where {part.condition} group by _topic, _topic_id, _partition",
-        part.parameters,
+        f"select _topic, _topic_id, _partition, count(*) from {table} "  # noqa: S608 - our own names
+        f"where {condition} group by _topic, _topic_id, _partition",
+        parameters,
     )
-    is_reject = part.table == REJECTS
+    is_reject = table == REJECTS
     for topic, _, _, count in counted:
         (purged.rejects if is_reject else purged.rows)[topic] += count
     if dry_run or not counted:
         return
-    statements.execute(f"delete from {part.table} where {part.condition}", part.parameters)  # noqa: S608
+    statements.execute(f"delete from {table} where {condition}", parameters)  # noqa: S608 - our own names
     at = datetime.now(UTC).replace(tzinfo=None)
     for *place, count in counted:
         rows, rejects = (0, -count) if is_reject else (-count, 0)
         write_entry(statements, Entry("purge", Place(*place), rows, rejects, at))
 
 
-class _Record(NamedTuple):
-    """Where a record that was found stands, and the hash of the HL7 bytes it came from, if there is one."""
-
-    topic_id: str
-    partition: int
-    offset: int
-    sha256: str | None
-
-
-def _note(statements: Statements, table: str, records: Sequence[_Record]) -> None:
-    if records:
-        columns = (list(cells) for cells in zip(*records, strict=True))
-        data = dict(zip(list(_FOUND_COLUMNS)[1:], columns, strict=True))
-        statements.append(_FOUND, _FOUND_COLUMNS, {"place": table, **data})
-
-
-def _noted(table: str) -> _Part:
-    return _Part(
-        table,
-        f"({_AT}) in (select topic_id, partition_number, record_offset from {_FOUND} "  # noqa: S608
-        "where place = %s)",
-        (table,),
-    )
-
-
-def _in_payload(topic: Topic, identifier: Identifier, *objects: str) -> _Part:
+def _in_payload(topic: Topic, identifier: Identifier, *objects: str) -> Condition:
+    """Whether one of these JSON objects names the patient."""
     name = topic.fields["patient_id"]
     conditions = [f"({where}->>'{name}') = %s" for where in objects]
-    return _Part(topic.qualified, " or ".join(conditions), (identifier.id,) * len(conditions))
+    return Condition(" or ".join(conditions), (identifier.id,) * len(conditions))
 
 
-def _tombstones(statements: Statements, topic: Topic, identifier: Identifier) -> list[_Record]:
+def _tombstones(statements: Statements, topic: Topic, identifier: Identifier) -> list[Coordinates]:
     """Records without a value whose key is the identifier, or has it."""
     candidates = statements.stream(
-        f"select {_AT}, _key from {topic.qualified} "  # noqa: S608 - our own names
+        f"select {COORDINATES}, _key from {topic.qualified} "  # noqa: S608 - our own names
         "where payload is null and strpos(_key, %s) > 0",
         (identifier.id,),
     )
     return [
-        _Record(*at, None)
+        Coordinates(*at)
         for *at, key in candidates
         if is_in_key(key, topic.fields["patient_id"], identifier.id)
     ]
 
 
-def _messages(statements: Statements, finder: Finder, identifier: Identifier) -> list[_Record]:
+def _messages(statements: Statements, finder: Finder, identifier: Identifier) -> list[Coordinates]:
     candidates = statements.stream(
-        f"select {_AT}, payload->'meta'->>'sha256', cast(payload as text) from {_MESSAGES} "  # noqa: S608
+        f"select {COORDINATES}, payload->'meta'->>'sha256', cast(payload as text) from {_MESSAGES} "  # noqa: S608
         "where strpos(cast(payload as text), %s) > 0",
         (json.dumps(identifier.id, ensure_ascii=False)[1:-1],),
     )
-    return [_Record(*at) for *at, message in candidates if finder.is_in_message(message)]
+    return [Coordinates(*at) for *at, message in candidates if finder.is_in_message(message)]
 
 
-def _hl7_rejects(statements: Statements, finder: Finder) -> list[_Record]:
+def _hl7_rejects(statements: Statements, finder: Finder) -> list[Coordinates]:
     """Rejects of the decoder; the bytes of a long one stand among the originals."""
     short = statements.stream(
-        f"select {_AT}, payload->>'sha256', cast(payload as text) from {_REJECTED} "  # noqa: S608
+        f"select {COORDINATES}, payload->>'sha256', cast(payload as text) from {_REJECTED} "  # noqa: S608
         "where payload is not null"
     )
-    found = [_Record(*at) for *at, text in short if finder.is_in_bytes(text.encode())]
+    found = [Coordinates(*at) for *at, text in short if finder.is_in_bytes(text.encode())]
     long = statements.stream(
         f"select r._topic_id, r._partition, r._offset, o.sha256, o.bytes from {_REJECTED} r "  # noqa: S608
         f"join {_ORIGINALS} o on o.sha256 = ((r.payload->'bytes')->>'sha256')"
     )
-    return list({*found, *(_Record(*at) for *at, data in long if finder.is_in_bytes(data))})
+    return list({*found, *(Coordinates(*at) for *at, data in long if finder.is_in_bytes(data))})
 
 
-def _rejects(statements: Statements, finder: Finder) -> list[_Record]:
-    rejects = statements.stream(f"select {_AT}, _key, bytes from {REJECTS}")  # noqa: S608 - our own names
+def _rejects(statements: Statements, finder: Finder) -> list[Coordinates]:
+    rejects = statements.stream(f"select {COORDINATES}, _key, bytes from {REJECTS}")  # noqa: S608 - our own names
     return [
-        _Record(*at, None)
+        Coordinates(*at)
         for *at, key, data in rejects
         if finder.is_in_bytes(data or b"") or finder.is_in_bytes((key or "").encode())
     ]
