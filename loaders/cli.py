@@ -345,6 +345,71 @@ def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
     listen(load_settings(), address, certificates, is_open=insecure)
 
 
+connect_app = typer.Typer(
+    help="Register, check and show the Kafka Connect connectors of deploy/connect.", no_args_is_help=True
+)
+app.add_typer(connect_app, name="connect")
+
+ConnectorFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Connectors; by default all of deploy/connect.", metavar="FILE...", show_default=False
+    ),
+]
+
+
+@connect_app.command("register")
+def connect_register_command(files: ConnectorFiles = None) -> None:
+    """Give connectors the settings of their files, new or changed, and wait until they run.
+
+    Kafka Connect is found by CDW_CONNECT_URL. Example: cdw connect register deploy/connect/ehr.json
+    """
+    from loaders.connect.connectors import Connectors
+
+    typer.echo("\n".join(Connectors(files or []).register()))
+
+
+@connect_app.command("check")
+def connect_check_command(files: ConnectorFiles = None) -> None:
+    """Say what is wrong with connectors, and with the database they read; exit 1 if anything is.
+
+    The database is looked into with the settings of the connector, where the variables they name (EHR_HOST
+    and so on) are set here too. Example: cdw connect check
+    """
+    from loaders.connect.connectors import Connectors
+
+    notes, errors = Connectors(files or []).check()
+    for line in [*notes, *map(str, errors)]:
+        typer.echo(line)
+    if errors:
+        raise typer.Exit(1)
+
+
+@connect_app.command("show")
+def connect_show_command(files: ConnectorFiles = None) -> None:
+    """Show connectors: their state and that of their tasks, settings that were changed, topics.
+
+    Example: cdw connect show
+    """
+    from loaders.connect.connectors import Connectors
+
+    typer.echo("\n".join(Connectors(files or []).show()))
+
+
+@connect_app.command("snapshot")
+def connect_snapshot_command(
+    name: Annotated[str, typer.Argument(help="The connector, of deploy/connect.", metavar="NAME")],
+) -> None:
+    """Let a connector read its tables anew: when changes were lost, or their topics.
+
+    What comes again changes nothing in the marts. Rows deleted while changes were lost are not noticed.
+    Example: cdw connect snapshot cdw-ehr
+    """
+    from loaders.connect.connectors import Connectors
+
+    typer.echo("\n".join(Connectors().snapshot(name)))
+
+
 @app.command("demo")
 def demo_command(
     out: Annotated[

@@ -28,6 +28,7 @@ from tests.parts.process import LOCALHOST, SECONDS, Process, free_port, wait_unt
 Properties = Mapping[str, str | int | float | bool]
 
 _MEGABYTE = 1024 * 1024
+_INTERNAL = ("__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata")
 _UNSETTLED = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -214,7 +215,7 @@ class Cluster:
 
     def topics(self) -> list[str]:
         """The names of all topics but Kafka's own."""
-        return [name for name in self.admin.list_topics(timeout=SECONDS).topics if not name.startswith("__")]
+        return [name for name in self.admin.list_topics(timeout=SECONDS).topics if name not in _INTERNAL]
 
     def topic_id(self, topic: str) -> str:
         """The id that Kafka gave a topic."""

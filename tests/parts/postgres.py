@@ -19,6 +19,7 @@ _SETTINGS: Mapping[str, str] = {
     "fsync": "off",  # a server that is killed loses nothing, only a machine would
     "timezone": "UTC",
     "wal_sender_timeout": "5s",
+    "track_commit_timestamp": "on",
     "max_wal_size": "128MB",
 }
 
