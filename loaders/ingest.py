@@ -3,7 +3,7 @@
 import base64
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypedDict
@@ -42,24 +42,36 @@ def ingest_to_directory(files: list[str], directory: Path) -> Counts:
     """
     check_readable(files)
     counts = Counts()
+    with topic_files(directory, [ORIGINALS, MESSAGES, REJECTED]) as put:
+        for publication in _publications(files):
+            counts.add(publication.result)
+            put(publication.records)
+    return counts
+
+
+@contextmanager
+def topic_files(directory: Path, topics: Sequence[str]) -> Iterator[Callable[[Sequence[Outgoing]], None]]:
+    """Open a topic directory to append records of these topics, whole lines only.
+
+    Raises:
+        CdwError: the directory cannot be written, or another program is appending to it.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as stack:
-            topics = {
-                topic: stack.enter_context(_append_to(directory / f"{topic}.jsonl"))
-                for topic in (ORIGINALS, MESSAGES, REJECTED)
-            }
-            for publication in _publications(files):
-                counts.add(publication.result)
-                for record in publication.records:
-                    topics[record.topic].write(_line(record))
+            files = {topic: stack.enter_context(_append_to(directory / f"{topic}.jsonl")) for topic in topics}
+
+            def put(records: Sequence[Outgoing]) -> None:
+                for record in records:
+                    files[record.topic].write(_line(record))
+
+            yield put
     except OSError as error:
         raise CdwError(
             f"the topic directory cannot be written ({error.strerror})",
             where=str(directory),
             do="make room or mend its permissions, then run the command again: repeated messages are known",
         ) from None
-    return counts
 
 
 def ingest_to_kafka(files: list[str], settings: Settings) -> Counts:
