@@ -110,16 +110,28 @@ def seek_command(
 def status_command(
     target: TargetName = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+    max_age: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Exit 1 when a record has waited in Kafka for longer, or that cannot be known.",
+            metavar="SECONDS",
+        ),
+    ] = None,
 ) -> None:
-    """Show what a warehouse has been loaded with: positions, rows, rejects by reason.
+    """Show what a warehouse has been loaded with, and what Kafka has for it that is not loaded.
 
-    Example: cdw status --target postgres
+    For each topic and partition: position, end, lag, age of the oldest record that is not loaded, rows,
+    rejects by reason, last batch. Kafka need not answer; what it alone knows is left out then.
+    Examples: cdw status --target postgres; cdw status --json --max-age 300
     """
     from loaders.profile import find_target
     from loaders.status import read_status
 
     status = read_status(find_target(target))
     typer.echo(status.as_json() if as_json else "\n".join(status.as_lines()))
+    if max_age is not None and status.is_older_than(max_age):
+        raise typer.Exit(1)
 
 
 @app.command("migrate")
@@ -284,7 +296,7 @@ def decode_command(  # noqa: PLR0913, PLR0917 - an argument an option
 def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
     files: Annotated[
         list[str] | None,
-        typer.Argument(help="HL7 v2 files, MLLP framed or not; - is standard input.", metavar="FILE..."),
+        typer.Argument(help="HL7 v2 files, MLLP framed or not; - is standard input.", metavar="FILE"),
     ] = None,
     to_dir: Annotated[
         Path | None,

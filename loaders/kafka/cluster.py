@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from loaders.errors import AwayError, CdwError
 from loaders.kafka.config import client_config
@@ -63,9 +63,10 @@ def forbidden(error: KafkaError, at: str) -> CdwError:
 class KafkaCluster:
     """A cluster to be asked; every method raises AwayError where there is no answer."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Connect with the first question."""
+    def __init__(self, settings: Settings, seconds: float = _REQUEST_SECONDS) -> None:
+        """Connect with the first question; ``seconds`` is how long an answer may take."""
         self.where = where(settings)
+        self._seconds = seconds
         try:
             self._admin = AdminClient(
                 cast("dict[str, Any]", client_config(settings)) | {"error_cb": _ignore, "log_level": 0}
@@ -75,11 +76,11 @@ class KafkaCluster:
 
     def cluster_id(self) -> str:
         """The id of the cluster."""
-        return str(self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_SECONDS)).cluster_id)
+        return str(self._ask(self._admin.describe_cluster(request_timeout=self._seconds)).cluster_id)
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicState]:
         """The topics with these names; one that is not there is left out."""
-        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_SECONDS)
+        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=self._seconds)
         found: dict[str, TopicState] = {}
         for name, future in futures.items():
             topic = self._ask(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
@@ -96,7 +97,7 @@ class KafkaCluster:
             self._admin.list_offsets(
                 dict.fromkeys(partitions, spec),
                 isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_REQUEST_SECONDS,
+                request_timeout=self._seconds,
             )
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         ]
@@ -107,15 +108,30 @@ class KafkaCluster:
             for partition, low in lows.items()
         }
 
+    def retention(self, topics: Iterable[str]) -> dict[str, float]:
+        """How long topics keep a record, in seconds; one is left out that keeps all, or does not tell us."""
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        if not resources:
+            return {}
+        futures = self._admin.describe_configs(resources, request_timeout=self._seconds)
+        found: dict[str, float] = {}
+        for resource, future in futures.items():
+            entries = self._ask(future, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+            if entries and "delete" in entries["cleanup.policy"].value:
+                milliseconds = int(entries["retention.ms"].value)
+                if milliseconds >= 0:
+                    found[resource.name] = milliseconds / 1_000
+        return found
+
     def members(self, group: str) -> int:
         """How many loaders are in a consumer group now."""
-        (future,) = self._admin.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
+        (future,) = self._admin.describe_consumer_groups([group], request_timeout=self._seconds).values()
         found = self._ask(future, KafkaError.GROUP_ID_NOT_FOUND)
         return len(found.members) if found else 0
 
     def _ask(self, future: Any, missing: int | None = None) -> Any:
         try:
-            return future.result(_REQUEST_SECONDS + 1)
+            return future.result(self._seconds + 1)
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]
             if kafka_error.code() == missing:
