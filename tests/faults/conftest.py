@@ -55,11 +55,11 @@ class Scene:
         assert self.faults() == []
 
     def wait_until_loaded(self, *loaders: Loader) -> None:
-        """Wait until these loaders have between them committed all that stands in the ledger."""
-        last = {
-            (place.topic, place.partition): max(records)
-            for place, records in self.ledger.records.items()
-            if records
+        """Wait until these loaders have between them committed all that Kafka has."""
+        ends = {
+            (topic, partition): end
+            for topic in (TELEMETRY, ORIGINALS)
+            for partition, end in self.kafka.end_offsets(topic).items()
         }
 
         def is_loaded() -> bool:
@@ -67,7 +67,7 @@ class Scene:
             for loader in loaders:
                 for key, offset in loader.loaded.items():
                     reached[key] = max(offset, reached.get(key, 0))
-            return all(reached.get(key, 0) > offset for key, offset in last.items())
+            return all(reached.get(key, 0) >= end for key, end in ends.items())
 
         loaders[-1].wait_until(is_loaded, "all is loaded")
 

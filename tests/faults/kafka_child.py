@@ -4,7 +4,8 @@ HARM is ``none`` or ``WHEN:STEP:SIGNAL:N``: at the N-th time, ``before`` or ``af
 transaction, it sends itself SIGNAL. Steps are the methods of a warehouse; on DuckDB ``commit`` and ``close``
 are steps as well, and harmed ``within``, at a moment that differs from one process to the next.
 CDW_PLANT names a defect that it is given, so that the tests can be seen to find it.
-It says ``placed`` and ``loaded`` with coordinates when it has taken up a partition and committed a batch.
+It says ``running`` once signals stop it in good order, ``placed`` with coordinates when it has taken up a
+partition, and ``loaded`` when it has committed a batch.
 """
 
 import os
@@ -20,6 +21,7 @@ import duckdb
 
 from loaders import cli
 from loaders.kafka.cluster import Key
+from loaders.kafka.load import KafkaLoad
 from loaders.kafka.pending import Draft, Pending
 from loaders.kafka.source import KafkaSource
 from loaders.warehouse.duckdb import DuckdbWarehouse
@@ -37,7 +39,7 @@ def _say(*words: object) -> None:
 
 def _speak() -> None:
     """Say what the tests wait for."""
-    loaded, place = Pending.loaded, KafkaSource.place
+    run, loaded, place = KafkaLoad.run, Pending.loaded, KafkaSource.place
 
     def say_loaded(self: Pending, drafts: Sequence[Draft], batches: Sequence[Batch]) -> None:
         loaded(self, drafts, batches)
@@ -49,6 +51,11 @@ def _speak() -> None:
         for key, offset in positions.items():
             _say("placed", key.topic, key.number, offset)
 
+    def say_running(self: KafkaLoad) -> None:
+        _say("running")
+        run(self)
+
+    setattr(KafkaLoad, "run", say_running)  # noqa: B010
     setattr(Pending, "loaded", say_loaded)  # noqa: B010 - a method, for this process
     setattr(KafkaSource, "place", say_placed)  # noqa: B010
 

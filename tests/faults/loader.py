@@ -54,6 +54,7 @@ class Loader(Process):
 
     def stop(self) -> None:
         """End it as an operator would."""
+        self.wait_for("running")
         self.send(signal.SIGTERM)
         assert self.wait() == 0, self.said()
 

@@ -1,0 +1,86 @@
+"""Several loaders: zombies, storms, two at once. Whatever the group says, each record is loaded once."""
+
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Warehouse
+from tests.faults.conftest import Scene
+from tests.faults.loader import Loader
+
+STORM_ROUNDS = 6
+
+
+def test_two_loaders_share_the_partitions(scene: Scene) -> None:
+    loaders = [scene.start(), scene.start()]
+    for loader in loaders:
+        loader.wait_for("placed")
+    for _ in range(3):
+        scene.feed.mixture(200)
+        scene.wait_until_loaded(*loaders)
+    for loader in loaders:
+        assert loader.loaded, "each has its part"
+        loader.stop()
+    assert scene.faults() == []
+
+
+def test_a_zombie_wakes_before_its_transaction(scene: Scene) -> None:
+    scene.feed.mixture(500)
+    zombie = scene.start(harm="before:load:SIGSTOP:3")
+    zombie.wait_for_stop()
+    successor = scene.start()
+    scene.wait_until_loaded(zombie, successor)
+    zombie.send(signal.SIGCONT)
+    zombie.wait_for("fenced")
+    scene.feed.mixture(300)
+    scene.wait_until_loaded(zombie, successor)
+    zombie.stop()
+    successor.stop()
+    assert scene.faults() == []
+
+
+def test_a_zombie_wakes_within_its_transaction(scene: Scene) -> None:
+    scene.feed.mixture(500)
+    zombie = scene.start(harm="after:_append:SIGSTOP:5")
+    zombie.wait_for_stop()
+    successor = scene.start()
+    # Postgres ends the session that stands still; a DuckDB file is the zombie's until it wakes.
+    successor.wait_for("locked by" if scene.warehouse.target == "duckdb" else "loaded")
+    zombie.send(signal.SIGCONT)
+    scene.feed.mixture(300)
+    scene.wait_until_loaded(zombie, successor)
+    zombie.stop()
+    successor.stop()
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_storm_of_rebalances(
+    warehouse: Warehouse, make_scene: Callable[..., Scene], protocol: str, request: pytest.FixtureRequest
+) -> None:
+    scene = make_scene(warehouse, protocol)
+    chance = random.Random(request.node.name)
+    running: list[Loader] = []
+    for _ in range(STORM_ROUNDS):
+        running.append(scene.start())
+        scene.feed.mixture(100)
+        running[-1].wait_for("running")
+        victim = chance.choice(running)
+        match chance.randrange(4):
+            case 0 if len(running) > 1:
+                victim.kill()
+                running.remove(victim)
+            case 1 if len(running) > 1:
+                victim.stop()
+                running.remove(victim)
+            case 2:
+                victim.send(signal.SIGSTOP)
+                scene.feed.mixture(200)
+                victim.send(signal.SIGCONT)
+    scene.feed.mixture(100)
+    for loader in running:
+        loader.stop()
+    assert scene.faults(is_complete=False) == []
+    scene.finish()
