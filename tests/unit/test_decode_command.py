@@ -319,9 +319,20 @@ def test_a_topic_directory_that_is_a_file_is_said(feed: Path) -> None:
     assert b"the topic directory cannot be written" in done.stderr
 
 
-def test_wrong_usage(feed: Path) -> None:
-    assert cdw("decode").returncode == 2
-    done = cdw("ingest", feed)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("decode", "Missing argument"),
+        ("decode f --nonsense", "No such option"),
+        ("ingest", "name files, or an address"),
+        ("ingest f --mllp 127.0.0.1:2575", "name files, or an address"),
+        ("ingest f --insecure", "are for --mllp"),
+        ("ingest --mllp 2575", "HOST:PORT is needed"),
+        ("ingest --mllp 127.0.0.1:2575 --to-dir topics", "publishes to Kafka"),
+        ("ingest --mllp 127.0.0.1:2575 --tls-cert file", "TLS needs --tls-cert, --tls-key and --tls-ca"),
+    ],
+)
+def test_wrong_usage(arguments: str, said: str) -> None:
+    done = cdw(*arguments.split())
     assert done.returncode == 2
-    assert b"--to-dir" in done.stderr
-    assert cdw("decode", feed, "--nonsense").returncode == 2
+    assert said in done.stderr.decode()
