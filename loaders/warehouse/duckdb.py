@@ -1,6 +1,7 @@
 """DuckDB: an embedded file, written by one process at a time."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar
@@ -25,6 +26,9 @@ _ARROW: Mapping[Type, pa.DataType] = {
 }
 _MAGIC = b"DUCK"
 _ROWS_A_FETCH = 1_000
+# Other loaders hold the file for a batch: that is waited for here, and no news.
+_LOCK_SECONDS = 2.0
+_LOCK_PAUSE_SECONDS = 0.02
 
 
 class DuckdbWarehouse(SqlWarehouse):
@@ -53,13 +57,18 @@ class DuckdbWarehouse(SqlWarehouse):
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         target = self._target
-        try:
-            connection = duckdb.connect(str(target.path), read_only=self._read_only)
-            for name, value in target.settings.items():
-                connection.execute(f"set {_identifier(name)} = {_literal(value)}")
-        except duckdb.Error as error:
-            raise _cannot_open(target, error, self._read_only) from None
-        return connection
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                connection = duckdb.connect(str(target.path), read_only=self._read_only)
+                for name, value in target.settings.items():
+                    connection.execute(f"set {_identifier(name)} = {_literal(value)}")
+            except duckdb.Error as error:
+                if not _holder(error) or time.monotonic() > until:
+                    raise _cannot_open(target, error, self._read_only) from None
+                time.sleep(_LOCK_PAUSE_SECONDS)
+            else:
+                return connection
 
     @property
     def where(self) -> str:
@@ -116,13 +125,18 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _holder(error: duckdb.Error) -> str | None:
+    """The process id of who holds the file's lock, of an error that says so."""
+    found = re.search(r"lock.*\(PID (\d+)\)", str(error), re.DOTALL)
+    return found[1] if found else None
+
+
 def _cannot_open(target: DuckdbTarget, error: duckdb.Error, read_only: bool) -> CdwError:
     """Say why in our words; of the driver's text only the process id of a lock's holder is taken."""
     path = target.path.absolute()
-    holder = re.search(r"lock.*\(PID (\d+)\)", str(error), re.DOTALL)
-    if holder:
+    if holder := _holder(error):
         return AwayError(
-            f"the DuckDB file is locked by another process (PID {holder[1]})",
+            f"the DuckDB file is locked by another process (PID {holder})",
             where=str(path),
             do="wait for it to end, or close what has the file open",
         )
@@ -149,7 +163,9 @@ def _cannot_open(target: DuckdbTarget, error: duckdb.Error, read_only: bool) -> 
                     )
     except OSError:
         pass
-    return CdwError(
+    # A disk that is full or read-only is an IOException here.
+    kind = AwayError if isinstance(error, duckdb.IOException) else CdwError
+    return kind(
         f"the DuckDB file cannot be opened ({type(error).__name__})",
         where=str(path),
         do="see that it is a file which you may read and write, in a folder where you may create files, and "
