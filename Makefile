@@ -99,6 +99,10 @@ fuzz: setup ## Fuzz the HL7 decoder for FUZZ_SECONDS (600), led by coverage (Lin
 bench-decode: setup ## Measure the HL7 decoder beside hl7apy and python-hl7, on 1 GB too (some minutes)
 	$(BIN)/python benchmarks/decode.py
 
+.PHONY: bench-load
+bench-load: setup ## Measure cdw load from a real Kafka beside the Debezium JDBC sink and bare appends (some minutes)
+	$(BIN)/python -m benchmarks.load
+
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 .PHONY: lock upgrade
 lock: $(UV) ## Regenerate the lock files after a change of pyproject.toml, versions kept where they still fit

@@ -1,0 +1,1 @@
+"""Peers and limits side by side; nothing here is a test."""
