@@ -141,7 +141,9 @@ def own_postgres(_own_postgres_server: Server) -> Iterator[Server]:
     yield server
     server.dbname = "postgres"
     server.start()
-    server.run("alter system reset all", "select pg_reload_conf()", f"drop database {name} with (force)")
+    server.run("alter system reset all", f"drop database {name} with (force)")
+    server.stop_fast()  # some settings only count from a start on
+    server.start()
 
 
 @pytest.fixture(scope="session")

@@ -145,9 +145,9 @@ class Connectors:
         yield from self._unread_topics(connector)
         invalid = list(self._invalid(connector))
         yield from invalid
-        if connector.kind == _POSTGRES and can_look and not invalid:
-            yield from ehr.find_problems(connector.config)
         tasks = self._tasks(connector)
+        if connector.kind == _POSTGRES and can_look and not invalid:
+            yield from ehr.find_problems(connector.config, has_slot=bool(tasks))
         if not tasks:
             yield Words("it is not registered", f"cdw connect register {_relative(connector.file)}")
             return

@@ -23,10 +23,11 @@ def missing_variables(config: Config) -> list[str]:
     return sorted({name for name in names if name not in os.environ})
 
 
-def find_problems(config: Config) -> Iterator[Words]:
+def find_problems(config: Config, *, has_slot: bool) -> Iterator[Words]:
     """What is wrong with the database that a Debezium connector for Postgres reads.
 
     ``${env:NAME}`` is read here as the worker reads it there: all such variables must be set.
+    ``has_slot``: the connector is registered, so that it should have its replication slot.
     """
     settings = {
         name: _PLACEHOLDER.sub(lambda found: os.environ[found[1]], text) for name, text in config.items()
@@ -44,7 +45,8 @@ def find_problems(config: Config) -> Iterator[Words]:
         ) as connection:
             yield from _server_problems(connection)
             yield from _table_problems(connection, settings)
-            yield from _slot_problems(connection, settings["slot.name"])
+            if has_slot:
+                yield from _slot_problems(connection, settings["slot.name"])
     except psycopg.Error as error:
         yield in_words(str(error))
 

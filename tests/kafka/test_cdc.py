@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from loaders.connect.connectors import Connectors
+from loaders.connect.ehr import find_problems
+from loaders.errors import CdwError
 from tests.conftest import PROJECT, DuckDB, Postgres, Warehouse
 from tests.parts import jars
 from tests.parts.connect import Worker
@@ -17,7 +20,7 @@ from tests.parts.process import wait_until
 from tests.warehouse.hospital import Runner
 
 DEPLOY = PROJECT / "deploy" / "connect"
-PASSWORD = "a word of the EHR's"
+PASSWORD = "known to the EHR"
 PREFIX = "healthcare.public."
 TABLES = ["patients", "devices", "prescriptions"]
 
@@ -55,7 +58,16 @@ class Ehr:
     def __init__(self, server: Server) -> None:
         self.server = server
         server.run("drop role if exists cdw_connect", SCHEMA, (DEPLOY / "ehr.sql").read_text())
-        server.run(f"alter role cdw_connect password '{PASSWORD.replace(chr(39), 2 * chr(39))}'")
+        self.set_password()
+
+    def set_password(self) -> None:
+        self.server.run(f"alter role cdw_connect password '{PASSWORD}'")
+
+    def drop_slot(self) -> None:
+        """Drop the connector's slot, if there is one, once nobody reads it."""
+        slots = "from pg_replication_slots where slot_name = 'cdw'"
+        wait_until(lambda: not self.server.rows(f"select 1 {slots} and active"), "nobody reads the slot")
+        self.server.run(f"select pg_drop_replication_slot(slot_name) {slots}")
 
     def change(self, *statements: str) -> datetime:
         """Run statements in one transaction; when it was committed, as precise as Debezium tells it."""
@@ -90,17 +102,16 @@ class Ehr:
 
 @pytest.fixture
 def ehr(own_postgres: Server) -> Iterator[Ehr]:
-    yield Ehr(own_postgres)
+    ehr = Ehr(own_postgres)
+    yield ehr
+    # A database with a slot cannot be dropped; the worker was killed, and its connection goes with it.
     own_postgres.start()
-    # A slot that somebody reads cannot be dropped, and a database with a slot neither.
-    slots = "from pg_replication_slots where slot_name = 'cdw'"
-    own_postgres.run(f"select pg_terminate_backend(active_pid) {slots}")
-    wait_until(lambda: own_postgres.rows(f"select 1 {slots} and active") == [], "nobody reads the slot")
-    own_postgres.run(f"select pg_drop_replication_slot(slot_name) {slots}", "drop owned by cdw_connect")
+    ehr.drop_slot()
+    own_postgres.run("drop owned by cdw_connect")
 
 
 @pytest.fixture
-def env(ehr: Ehr, kafka: Cluster) -> Mapping[str, str]:
+def env(ehr: Ehr) -> Mapping[str, str]:
     """What the connector's file reads."""
     return {
         "EHR_HOST": ehr.server.host,
@@ -116,6 +127,15 @@ def worker(kafka: Cluster, env: Mapping[str, str], tmp_path: Path) -> Iterator[W
     plugins = {"debezium-postgres": jars.DEBEZIUM_POSTGRES}
     with Worker(kafka, tmp_path / "connect", plugins, env=env) as worker:
         yield worker
+
+
+def looked_into(env: Mapping[str, str]) -> dict[str, str]:
+    """The connector's settings, as a worker with these variables reads them."""
+    text = (DEPLOY / "ehr.json").read_text()
+    for name, value in env.items():
+        text = text.replace(f"${{env:{name}}}", value)
+    config: dict[str, str] = json.loads(text)["config"]
+    return config
 
 
 def count(kafka: Cluster, table: str) -> int:
@@ -222,3 +242,111 @@ def test_prescriptions_are_right_after_changes_a_crash_and_a_second_snapshot(
             "select patient_id, given_name, sex, cast(birth_date as varchar), "
             "cast(device_pressure as varchar) from core.dim_patients"
         ) == [("P-1", "Ada", None, "1950-12-10", "10.250000")]
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("select 1", []),
+        ("alter role cdw_connect password 'another'", ["the EHR's Postgres does not let the connector in"]),
+        ("alter role cdw_connect noreplication", ["may not read changes (no REPLICATION)"]),
+        ("revoke select on devices from cdw_connect", ["may not read public.devices"]),
+        (
+            "alter table prescriptions replica identity default",
+            ["changes of public.prescriptions do not carry"],
+        ),
+        ("alter publication cdw drop table patients", ["changes of public.patients are not published"]),
+        ("alter table patients rename zip_code to postcode", ["public.patients has no column zip_code"]),
+        ("alter table devices rename to machines", ["there is no table public.devices"]),
+        ("alter publication cdw rename to other", ["no such publication"]),
+        ("alter system set wal_level = replica", ["(wal_level is not logical)"]),
+    ],
+)
+def test_what_the_database_lacks_is_said(
+    ehr: Ehr, env: Mapping[str, str], harm: str, words: list[str]
+) -> None:
+    ehr.server.run(harm)
+    if "wal_level" in harm:
+        ehr.server.stop_fast()
+        ehr.server.start()
+    found = [each.what for each in find_problems(looked_into(env), has_slot=False)]
+    assert len(found) == len(words)
+    assert all(word in what for word, what in zip(words, found, strict=True)), found
+
+
+def test_a_slot_that_nobody_reads_or_that_is_gone_is_said(ehr: Ehr, env: Mapping[str, str]) -> None:
+    config = looked_into(env)
+    [missing] = find_problems(config, has_slot=True)
+    assert "replication slot cdw is not there" in missing.what
+    ehr.server.run("select pg_create_logical_replication_slot('cdw', 'pgoutput')")
+    [unread] = find_problems(config, has_slot=True)
+    assert "nobody reads replication slot cdw" in unread.what
+    # As much as a slot may keep, and more: the server takes it away from its reader.
+    ehr.server.run("alter system set max_slot_wal_keep_size = '1MB'", "select pg_reload_conf()")
+    for _ in range(3):
+        ehr.server.run(
+            "select pg_logical_emit_message(false, '', repeat('x', 1000000))", "select pg_switch_wal()"
+        )
+    ehr.server.run("checkpoint")
+    [lost] = find_problems(config, has_slot=True)
+    assert "are gone from the EHR's Postgres" in lost.what
+    assert "cdw connect snapshot" in lost.do
+
+
+def said(connectors: Connectors) -> list[str]:
+    """All that is wrong; never in the words of Postgres, and without the password."""
+    _, errors = connectors.check()
+    for error in errors:
+        assert not any(word in str(error) for word in (PASSWORD, "FATAL", "PSQLException"))
+    return [error.what for error in errors]
+
+
+def test_what_becomes_of_a_connector_is_said_in_plain_words(
+    ehr: Ehr, kafka: Cluster, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**worker.env, "CDW_CONNECT_URL": worker.url, "CDW_PROJECT_DIR": str(PROJECT)}.items():
+        monkeypatch.setenv(name, value)
+    connectors = Connectors()
+    assert said(connectors) == ["it is not registered"]
+    assert connectors.show() == ["cdw-ehr: not registered"]
+
+    # Refused with its settings; and taken, but failing. It runs again once the cause is mended.
+    ehr.server.run("alter role cdw_connect password 'another'")
+    with pytest.raises(CdwError, match="does not let the connector in"):
+        connectors.register()
+    ehr.set_password()
+    ehr.server.run("alter publication cdw rename to other")
+    with pytest.raises(CdwError, match="no such publication"):
+        connectors.register()
+    ehr.server.run("alter publication other rename to cdw")
+    connectors.register()
+    wait_for(kafka, "patients", 1)
+    assert said(connectors) == []
+
+    config = worker.request("GET", "/connectors/cdw-ehr/config")
+    worker.request("PUT", "/connectors/cdw-ehr/config", {**config, "heartbeat.interval.ms": "1"})
+    [changed] = said(connectors)
+    assert changed.endswith("heartbeat.interval.ms")
+    connectors.register()
+
+    # The slot is dropped while nobody reads it: changes are lost, and only reading all anew mends it.
+    worker.request("PUT", "/connectors/cdw-ehr/stop")
+    ehr.drop_slot()
+    ehr.change("insert into patients (patient_id) values ('P-2')")
+    assert {"it is stopped", "replication slot cdw is not there: no change is kept for the connector"} == set(
+        said(connectors)
+    )
+    with pytest.raises(CdwError, match="are gone from the EHR's Postgres"):
+        connectors.register()
+    assert any("are gone from the EHR's Postgres" in what for what in said(connectors))
+    connectors.snapshot("cdw-ehr")
+    wait_for(kafka, "patients", 3)
+    assert said(connectors) == []
+    assert f"  {PREFIX}patients: written to" in connectors.show()
+
+    monkeypatch.delenv("EHR_PASSWORD")
+    notes, _ = connectors.check()
+    assert notes[0] == "cdw-ehr: the database was not looked into (EHR_PASSWORD not set here)"
+    worker.kill()
+    with pytest.raises(CdwError, match="Kafka Connect does not answer"):
+        connectors.check()
