@@ -211,6 +211,44 @@ def purge_command(  # noqa: PLR0913, PLR0917 - an argument an option
     typer.echo("\n".join(["purged:", *purge(warehouse, project, plan).as_lines()]))
 
 
+@app.command("replay")
+def replay_command(
+    reason: Annotated[
+        list[str] | None,
+        typer.Option(help="Rejects of this reason; repeatable.", metavar="E_..."),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_time,
+            help="Rejects loaded since: ISO 8601, UTC where no zone is given.",
+            metavar="TIME",
+        ),
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="The reject of these bytes.", metavar="HASH")] = None,
+    to_dir: Annotated[
+        Path | None,
+        typer.Option(help="The topic directory for HL7 messages, in place of Kafka.", metavar="DIR"),
+    ] = None,
+    target: TargetName = None,
+) -> None:
+    """Send rejects through again, now that the loader or the HL7 decoder has learned better.
+
+    What the loader refused and takes today becomes a row of its topic; what the decoder refused and decodes
+    today is published as a new message of the same bytes. All conditions that are given must hold; again, it
+    makes nothing twice.
+    Examples: cdw replay --reason E_TOO_LARGE; cdw replay --since 2026-01-05 --to-dir topics
+    """
+    from loaders.profile import find_target
+    from loaders.replay.choice import Choice
+    from loaders.replay.run import replay
+
+    if not (reason or since or sha256):
+        raise typer.BadParameter("name the rejects: --reason, --since or --sha256")
+    replayed = replay(find_target(target), Choice(tuple(reason or ()), since, sha256), to_dir)
+    typer.echo("\n".join(replayed.as_lines()))
+
+
 @app.command("simulate")
 def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     out: Annotated[
