@@ -2,7 +2,11 @@
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,9 @@ from confluent_kafka import Producer
 from loaders.errors import CdwError
 from loaders.kafka.seek import seek
 from loaders.load import Loaded, load_directory, load_kafka
-from tests.conftest import Warehouse
+from tests.conftest import PROJECT, Postgres, Warehouse, use
 from tests.parts.kafka import Cluster
+from tests.parts.process import wait_until
 
 TELEMETRY = "device.telemetry"
 PATIENTS = "healthcare.public.patients"
@@ -280,3 +285,43 @@ def test_properties_that_exactly_once_rests_on_cannot_be_set(
     file.write_text("no.such.property=1\n")
     with pytest.raises(CdwError, match="a Kafka property cannot be used"):
         load("earliest")
+
+
+def shares(broker: Cluster) -> list[int]:
+    """How many partitions each loader has been given."""
+    names = [group.group_id for group in broker.admin.list_consumer_groups().result(30).valid]
+    groups = [future.result(30) for future in broker.admin.describe_consumer_groups(names).values()]
+    return [len(member.assignment.topic_partitions) for group in groups for member in group.members]
+
+
+def test_once_is_not_done_before_what_another_loader_holds_is_loaded(
+    kafka: Cluster, postgres: Postgres, profiles_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(postgres, profiles_dir, monkeypatch)
+    monkeypatch.setenv("CDW_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
+    monkeypatch.setenv("CDW_KAFKA_GROUP_PROTOCOL", "consumer")  # the broker's session timeout is short there
+    kafka.create_topic(TELEMETRY, 4)
+    load("latest")
+    command = [sys.executable, "-c", "from loaders.cli import main; main()", "load"]
+    with ExitStack() as stack:
+        holder = stack.enter_context(postgres.connect())
+        one, once = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, *more], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            )
+            for more in ([], ["--once"])
+        ]
+        stack.callback(one.kill)
+        stack.callback(once.kill)
+        # Neither can load, so that each has its share before either is done.
+        holder.autocommit = False
+        holder.execute("lock table raw.device_telemetry")
+        for partition in range(4):
+            send(kafka, TELEMETRY, *READINGS[:2], partition=partition)
+        wait_until(lambda: shares(kafka) == [2, 2], "the loaders share the partitions")
+        one.send_signal(signal.SIGSTOP)
+        holder.rollback()
+        assert once.wait(60) == 0
+        assert offsets(postgres) == [(partition, offset) for partition in range(4) for offset in (0, 1)]
