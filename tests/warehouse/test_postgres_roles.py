@@ -1,6 +1,7 @@
 """deploy/postgres/roles.sql: what each role can do, and what it cannot."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -8,8 +9,14 @@ import pytest
 
 from loaders.errors import CdwError
 from loaders.load import load_directory
+from loaders.migrate import migrate
+from loaders.patients import Identifier
 from loaders.profile import find_target
+from loaders.purge import before, naming, purge
+from loaders.replay.choice import Choice
+from loaders.replay.run import replay
 from loaders.status import read_status
+from loaders.warehouse.layout import VERSION
 from tests.conftest import PROJECT, Postgres, use
 
 ROLES = (PROJECT / "deploy/postgres/roles.sql").read_text(encoding="utf-8")
@@ -56,6 +63,23 @@ def test_loader_loads_and_nothing_else(postgres: Postgres, source: Path, as_role
         assert load_directory(source).rows == {"device.telemetry": 1}
         refused(loader, "create table core.t (i int)", "create schema other")
     assert postgres.rows("select count(*) from raw.device_telemetry") == [(2,)]
+
+
+def test_loader_alone_purges_and_replays(postgres: Postgres, source: Path, as_role: Switch) -> None:
+    postgres.run(ROLES)
+    as_role("cdw_loader").close()
+    load_directory(source)
+    everything = before(datetime(2999, 1, 1, tzinfo=UTC), PROJECT)
+    again = Choice(since=datetime(2000, 1, 1, tzinfo=UTC))
+    as_role("cdw_transform").close()
+    for attempt in (lambda: purge(find_target(), PROJECT, everything), lambda: replay(find_target(), again)):
+        with pytest.raises(CdwError, match="lacks a right"):
+            attempt()
+    as_role("cdw_loader").close()
+    assert migrate(find_target()) == (VERSION, VERSION)
+    assert replay(find_target(), again).still_rejected == 1
+    assert purge(find_target(), PROJECT, naming(Identifier("EHR", "SECRET"), PROJECT)).rejects
+    assert purge(find_target(), PROJECT, everything).rows == {"device.telemetry": 1}
 
 
 def test_transform_reads_raw_and_counts_restricted(postgres: Postgres, source: Path, as_role: Switch) -> None:
