@@ -48,7 +48,7 @@ def _time(text: str) -> datetime:
 
 
 @app.command("load")
-def load_command(
+def load_command(  # noqa: PLR0913, PLR0917 - an argument an option
     directory: Annotated[
         Path | None,
         typer.Option("--from", help="Load this topic directory, not from Kafka.", metavar="DIR"),
@@ -65,19 +65,40 @@ def load_command(
             parser=_time, help="Fix the arrival time: ISO 8601, UTC where no zone is given.", metavar="TIME"
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Tell Prometheus (/metrics) and probes (/health) how it goes.", metavar="HOST:PORT"
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Tell metrics beyond this machine, without TLS.")
+    ] = False,
 ) -> None:
     """Load Kafka's topics, or a topic directory, into raw: what is new, each record once.
 
     From Kafka it goes on until it is told to stop (SIGTERM, ctrl-c). A record that no warehouse can hold goes
     to raw_restricted.rejected_records with its reason; that is no failure.
-    Examples: cdw load --start earliest; cdw load --once; cdw load --from topics --target duckdb
+    Examples: cdw load --start earliest; cdw load --metrics 127.0.0.1:9464; cdw load --once;
+    cdw load --from topics --target duckdb
     """
     from loaders.load import load_directory, load_kafka
+    from loaders.log import configure_log
+    from loaders.observe import observers
     from loaders.progress import LoadProgress
+    from loaders.settings import load_settings
 
+    configure_log()
     if directory is None:
-        loaded = load_kafka(target, start=start.value if start else None, is_once=once, loaded_at=loaded_at)
-    elif once or start:
+        with observers(load_settings(), metrics, is_open=insecure) as told:
+            loaded = load_kafka(
+                target,
+                start=start.value if start else None,
+                is_once=once,
+                loaded_at=loaded_at,
+                observers=told,
+            )
+    elif once or start or metrics or insecure:
         raise typer.BadParameter("a topic directory is always loaded from where it stands to its end")
     else:
         with LoadProgress() as progress:
@@ -208,7 +229,8 @@ def purge_command(  # noqa: PLR0913, PLR0917 - an argument an option
         if dry_run or not counted:
             return
         typer.confirm("Delete these for good?", abort=True)
-    typer.echo("\n".join(["purged:", *purge(warehouse, project, plan).as_lines()]))
+    purged = purge(warehouse, project, plan)
+    typer.echo("\n".join([*(["purged:"] if purged else []), *purged.as_lines()]))
 
 
 @app.command("replay")
@@ -385,7 +407,8 @@ def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
         raise typer.BadParameter("--mllp publishes to Kafka, not to a directory")
     if any(tls) and not all(tls):
         raise typer.BadParameter("TLS needs --tls-cert, --tls-key and --tls-ca")
-    from loaders.mllp.listen import Address, Certificates, listen
+    from loaders.address import Address
+    from loaders.mllp.listen import Certificates, listen
 
     try:
         address = Address.parse(mllp)

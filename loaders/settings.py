@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     # Of topics that cdw makes; by default the brokers' own.
     kafka_partitions: int | None = Field(None, ge=1)
     kafka_replication: int | None = Field(None, ge=1)
+    # HOST:PORT where `cdw load` tells Prometheus and probes how it goes; nowhere by default.
+    metrics_address: str | None = None
+    # How long a record may wait, or that be unknown, before /health says so.
+    health_max_age_seconds: float = Field(300.0, gt=0)
     # Senders that are connected at once.
     mllp_connections: int = Field(256, ge=1)
     # Any worker of the Kafka Connect cluster; the address may carry a name and a password.

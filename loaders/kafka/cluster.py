@@ -1,6 +1,6 @@
 """What a Kafka cluster says of itself: its id, its topics' ids, where their partitions begin and end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -58,6 +58,18 @@ def forbidden(error: KafkaError, at: str) -> CdwError:
         do="give it the rights to describe and read the topics and to read groups cdw-*, or see to the "
         "credentials in the file of CDW_KAFKA_CONFIG",
     )
+
+
+def in_words(offsets: Mapping[Key, int]) -> dict[str, dict[int, int]]:
+    """Offsets by topic and partition, for logs."""
+    words: dict[str, dict[int, int]] = {}
+    for key in sorted(offsets):
+        words.setdefault(key.topic, {})[key.number] = offsets[key]
+    return words
+
+
+class KafkaAwayError(AwayError):
+    """Kafka cannot be reached for now."""
 
 
 class KafkaCluster:
@@ -141,7 +153,7 @@ class KafkaCluster:
             name = kafka_error.name()
         except TimeoutError:
             name = "no answer"
-        raise AwayError(
+        raise KafkaAwayError(
             f"Kafka cannot be reached ({name})",
             where=self.where,
             do="see that it runs and can be reached (CDW_KAFKA_BOOTSTRAP_SERVERS, CDW_KAFKA_CONFIG)",

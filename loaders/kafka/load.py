@@ -9,17 +9,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 
 from loaders.errors import AwayError, DataError, FencedError
-from loaders.kafka.cluster import KafkaCluster, Key
-from loaders.kafka.patience import Listener, Patience, StoppedError
+from loaders.kafka.cluster import KafkaCluster, Key, in_words
+from loaders.kafka.patience import Patience, StoppedError
 from loaders.kafka.pending import Draft, Pending
 from loaders.kafka.positions import Found, Start, find_places, kafka_id
 from loaders.kafka.records import Sorter
 from loaders.kafka.source import KafkaSource
+from loaders.kafka.watch import View, Watch
 from loaders.settings import Settings
 from loaders.topics import Topic
 from loaders.warehouse.protocol import Batch, Warehouse
@@ -29,13 +29,23 @@ log = structlog.get_logger()
 # `--once` runs in scripts: there, what stays away is a failure.
 _LIMIT_ONCE = 60.0
 _POLL_SECONDS = 0.1
+_VIEW_SECONDS = 1.0
 
 
-class Observer(Listener, Protocol):
-    """Someone who is told how a load goes."""
+class Observer:
+    """Someone who is told how a load goes, in the thread that loads."""
 
-    def loaded(self, batch: Batch) -> None:
-        """A batch has been committed."""
+    def waiting(self, error: AwayError) -> None:
+        """Nothing goes on until this is mended."""
+
+    def resumed(self) -> None:
+        """It is mended."""
+
+    def committed(self, batches: Sequence[Batch], seconds: float | None) -> None:
+        """A transaction has been committed; ``seconds`` is None where its answer was lost."""
+
+    def seen(self, view: View) -> None:
+        """How far the load is, about once a second as long as its thread is not held up."""
 
 
 class KafkaLoad:
@@ -63,6 +73,8 @@ class KafkaLoad:
         self._patience = Patience(observers, _LIMIT_ONCE if is_once else None)
         self._sorters = {name: Sorter(topic, settings.max_record_bytes) for name, topic in topics.items()}
         self._pending = Pending()
+        self._watch = Watch(time.time())
+        self._viewed_at = 0.0
         self._goals: dict[Key, int] = {}
         self._kafka = KafkaCluster(settings)
         self._source: KafkaSource
@@ -75,7 +87,7 @@ class KafkaLoad:
         self._patience.is_stopping = True
 
     def run(self) -> None:
-        """Load until stopped, or (``is_once``) until the end of what was there when a partition was taken up.
+        """Load until stopped, or (``is_once``) until all is loaded that was there at the beginning.
 
         Raises:
             CdwError: something that waiting does not mend; what was committed stays.
@@ -86,14 +98,33 @@ class KafkaLoad:
             group = f"{self._settings.kafka_group}-{warehouse_id[:12]}"
             self._source = KafkaSource(self._settings, list(self._topics), group, self._pending)
             try:
-                self._patience.idle = self._source.idle
+                self._patience.idle = self._idle
                 self._cluster = self._patience.until_done(self._kafka.cluster_id)
+                self._say_where(group)
+                if self._is_once:
+                    self._goals = self._patience.until_done(self._find_goals)
                 while not self._patience.is_stopping and not self._is_done():
                     self._step()
             finally:
                 self._source.close()
         except StoppedError:
             pass
+        finally:
+            log.info("stopped", rows=self.rows.total(), rejects=self.rejects.total())
+
+    def _say_where(self, group: str) -> None:
+        there = self._patience.until_done(lambda: self._kafka.topics(self._topics))
+        log.info(
+            "started",
+            warehouse=self._warehouse.where,
+            kafka=self._kafka.where,
+            cluster=self._cluster,
+            group=group,
+            topics=sorted(there),
+        )
+        if missing := self._topics.keys() - there:
+            self._source.missing |= missing
+            log.warning("topics_missing", topics=sorted(missing))
 
     def _step(self) -> None:
         if self._source.out_of_range:
@@ -106,11 +137,29 @@ class KafkaLoad:
         if self._pending.has_news:
             self._load(self._pending.drafts(self._sorters))
 
+    # The end
+
+    def _find_goals(self) -> dict[Key, int]:
+        """Where the partitions end that hold anything."""
+        topics = self._kafka.topics(self._topics)
+        keys = [Key(name, number) for name, topic in topics.items() for number in topic.partitions]
+        return {key: ends.high for key, ends in self._kafka.ends(keys).items() if ends.high > ends.low}
+
     def _is_done(self) -> bool:
         if not self._is_once or not self._source.is_assigned or self._source.unplaced:
             return False
-        positions = {key: self._pending.position(key) for key in self._source.placed}
-        return all(found and found[0] >= self._goals.get(key, 0) for key, found in positions.items())
+        ours = {key: self._pending.position(key) for key in self._source.placed}
+        if not all(found and found[0] >= self._goals.get(key, 0) for key, found in ours.items()):
+            return False
+        # What the group has given to another loader: that one loads it, or ends and leaves it to us.
+        others = self._goals.keys() - ours.keys()
+        if not others:
+            return True
+        stored = self._patience.until_done(lambda: self._warehouse.positions(self._cluster))
+        reached = {(Key(row.topic, row.partition), row.next_offset) for row in stored}
+        return all(
+            any(key == other and offset >= self._goals[key] for key, offset in reached) for other in others
+        )
 
     # Where to begin
 
@@ -132,9 +181,11 @@ class KafkaLoad:
             [(partition, position.next_offset) for partition, position, is_new in found.values() if is_new]
         )
         for key, (partition, position, _) in found.items():
-            self._goals.setdefault(key, ends[key].high)
             self._pending.add(key, partition, position)
-        self._source.place({key: position.next_offset for key, (_, position, _) in found.items()})
+        offsets = {key: position.next_offset for key, (_, position, _) in found.items()}
+        self._source.place(offsets)
+        if offsets:
+            log.info("partitions_placed", offsets=in_words(offsets))
 
     # Fetching
 
@@ -144,6 +195,7 @@ class KafkaLoad:
         until = None
         while not self._patience.is_stopping:
             self._source.poll(_POLL_SECONDS)
+            self._tell()
             if self._source.unplaced or self._source.out_of_range:
                 return
             if (
@@ -158,6 +210,21 @@ class KafkaLoad:
             if now >= until:
                 return
 
+    def _idle(self, seconds: float) -> None:
+        self._source.idle(seconds)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let the observers know how far this is."""
+        now = time.time()
+        if abs(now - self._viewed_at) >= _VIEW_SECONDS:
+            self._viewed_at = now
+            if self._source.statistics:
+                self._watch.hear(self._source.statistics)
+            view = self._watch.view(self._pending.held(), self._source.unplaced, now)
+            for observer in self._observers:
+                observer.seen(view)
+
     # Loading
 
     def _load(self, drafts: list[Draft]) -> None:
@@ -168,6 +235,7 @@ class KafkaLoad:
             if not group:
                 continue
             batches = self._batches(group)
+            begun = time.monotonic()
             try:
                 self._warehouse.load(batches)
             except DataError as error:
@@ -180,7 +248,7 @@ class KafkaLoad:
                 work.appendleft(group)
             else:
                 self._patience.succeeded()
-                self._note(group, batches)
+                self._note(group, batches, time.monotonic() - begun)
 
     def _leave_out_other_topics(self, drafts: list[Draft]) -> None:
         """Let go of what may be another topic's by now: ids are asked for after the records were fetched.
@@ -210,14 +278,14 @@ class KafkaLoad:
             batches.append(draft.batch(position[1], loaded_at))
         return batches
 
-    def _note(self, group: Sequence[Draft], batches: Sequence[Batch]) -> None:
+    def _note(self, group: Sequence[Draft], batches: Sequence[Batch], seconds: float | None) -> None:
         self._pending.loaded(group, batches)
         for batch in batches:
             name = batch.partition.topic.name
             self.rows[name] += len(batch.rows)
             self.rejects.update((name, reject.reason) for reject in batch.rejects)
-            for observer in self._observers:
-                observer.loaded(batch)
+        for observer in self._observers:
+            observer.committed(batches, seconds)
         self._source.commit({draft.key: draft.next_offset for draft in group})
 
     def _after_a_failure(self, group: Sequence[Draft], batches: Sequence[Batch], error: AwayError) -> None:
@@ -239,7 +307,7 @@ class KafkaLoad:
             row = rows.get((draft.partition.topic_id, draft.partition.number))
             position = self._pending.position(draft.key)
             if row and (row.next_offset, row.sha256) == (batch.next_offset, batch.sha256):
-                self._note([draft], [batch])
+                self._note([draft], [batch], None)
             elif row is None or (row.next_offset, row.sha256) != position:
                 self._source.rewind([draft.key])
 

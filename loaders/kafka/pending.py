@@ -5,11 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from confluent_kafka import Message
+import structlog
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from loaders.kafka.cluster import Key
+from loaders.kafka.cluster import Key, in_words
 from loaders.kafka.records import Sorter
+from loaders.kafka.watch import Held
 from loaders.warehouse.protocol import Batch, Partition, Position, Record, Reject
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class _Fetched:
     sha256: str | None
     reached: int
     messages: list[Message] = field(default_factory=list)
+    # Of the first record of drafts that are not loaded yet.
+    first_at: float | None = None
 
 
 class Pending:
@@ -112,10 +118,14 @@ class Pending:
 
     def revoked(self, keys: Iterable[Key]) -> None:
         """Forget partitions and what was fetched of them."""
+        positions = {}
         for key in keys:
             if fetched := self._partitions.pop(key, None):
+                positions[key] = fetched.position
                 self.message_count -= len(fetched.messages)
                 self.byte_count -= sum(map(len, fetched.messages))
+        if positions:
+            log.info("partitions_let_go", offsets=in_words(positions))
 
     # What the load asks
 
@@ -136,6 +146,7 @@ class Pending:
             if fetched.reached > fetched.position:
                 rows, rejects = sorters[key.topic].sort(fetched.messages)
                 drafts.append(Draft(key, fetched.partition, fetched.position, fetched.reached, rows, rejects))
+                fetched.first_at = _first_at(fetched)
                 fetched.messages = []
         self.message_count = self.byte_count = 0
         return drafts
@@ -145,3 +156,22 @@ class Pending:
         for draft, batch in zip(drafts, batches, strict=True):
             if fetched := self._partitions.get(draft.key):
                 fetched.position, fetched.sha256 = batch.next_offset, batch.sha256
+                if fetched.position >= fetched.reached:
+                    fetched.first_at = None
+
+    # What those who watch ask
+
+    def held(self) -> dict[Key, Held]:
+        """How far each partition is."""
+        return {
+            key: Held(fetched.position, fetched.reached, _first_at(fetched))
+            for key, fetched in self._partitions.items()
+        }
+
+
+def _first_at(fetched: _Fetched) -> float | None:
+    """Kafka's time of the first record that is not loaded, in seconds since the epoch."""
+    if fetched.first_at is None and fetched.messages:
+        kind, milliseconds = fetched.messages[0].timestamp()
+        return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1_000
+    return fetched.first_at

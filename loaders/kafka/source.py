@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from loaders.errors import CdwError
 from loaders.kafka.cluster import FORBIDDEN, Key, forbidden, unusable, where
 from loaders.kafka.config import client_config
+from loaders.kafka.statistics import INTERVAL_MS, Statistics, read_statistics
 from loaders.settings import Settings
 
 log = structlog.get_logger()
@@ -32,10 +33,10 @@ _PASSING = frozenset(
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._TRANSPORT,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.UNKNOWN_TOPIC_ID,
     }
 )
+# Of a topic that is not there (yet, or any more).
+_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID})
 
 
 class Fetched(Protocol):
@@ -75,11 +76,16 @@ class KafkaSource:
         """Whether the group has said which partitions are ours (it may have been none)."""
         self.out_of_range: set[Key] = set()
         """Partitions whose position Kafka does not have."""
+        self.missing: set[str] = set()
+        """Topics that are known not to be there."""
+        self.statistics: Statistics | None = None
+        """What librdkafka has reported last."""
         config = client_config(settings)
         client: dict[str, Any] = {
             "fetch.queue.backoff.ms": 10,  # the default, a second, starves a consumer that is quick
             "queued.max.messages.kbytes": _QUEUE_KILOBYTES,
             "topic.metadata.refresh.interval.ms": 30_000,
+            "log_level": 4,  # warnings
             **config,
             "group.id": group,
             "group.protocol": settings.kafka_group_protocol,
@@ -89,7 +95,10 @@ class KafkaSource:
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
+            "statistics.interval.ms": INTERVAL_MS,
+            "stats_cb": self._on_statistics,
             "error_cb": self._on_error,
+            "logger": _Log(),
         }
         if settings.kafka_instance_id:
             client["group.instance.id"] = settings.kafka_instance_id
@@ -111,6 +120,7 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.is_assigned = True
         self.unplaced |= {Key(found.topic, found.partition) for found in partitions}
+        self.missing -= {key.topic for key in self.unplaced}
         consumer.incremental_assign([])
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -156,10 +166,23 @@ class KafkaSource:
                 self._into.end(key, offset)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 self.out_of_range.add(key)
+            elif error.code() in _MISSING:
+                self._tell_missing(key.topic)
             else:
                 self._on_error(error)
         if self._fatal:
             raise self._fatal
+
+    def _tell_missing(self, topic: str) -> None:
+        """Say once that a topic is not there; librdkafka does so every time it has looked."""
+        if topic not in self.missing:
+            self.missing.add(topic)
+            log.warning("topics_missing", topics=[topic])
+
+    def _on_statistics(self, text: str) -> None:
+        # While fetching is paused, nothing is asked of partitions.
+        found = read_statistics(text)
+        self.statistics = found._replace(ends={}) if self._paused else found
 
     def _on_error(self, error: KafkaError) -> None:
         """Note what does not pass by itself; it is raised by ``poll``, not in librdkafka's callback."""
@@ -214,3 +237,11 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
+
+
+class _Log:
+    """Takes librdkafka's own log lines into ours: addresses, topics and errors, nothing of a record."""
+
+    def log(self, level: int, _form: str, facility: str, _client: str, text: str) -> None:
+        """As ``logging.Logger.log`` is called by confluent_kafka."""
+        log.log(level, "librdkafka", facility=facility, text=text)

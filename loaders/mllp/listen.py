@@ -1,15 +1,14 @@
 """``cdw ingest --mllp``: an address to listen on, certificates, signals, and Kafka behind it."""
 
 import asyncio
-import socket
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any, NamedTuple
 
 import structlog
 
+from loaders.address import Address
 from loaders.errors import CdwError
 from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED
 from loaders.hl7.stream import Options
@@ -19,27 +18,6 @@ from loaders.mllp.server import Limits, Server
 from loaders.settings import Settings
 
 _log = structlog.get_logger()
-
-
-class Address(NamedTuple):
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """Read ``HOST:PORT``; an IPv6 address stands in brackets.
-
-        Raises:
-            ValueError: it is not of that form.
-        """
-        host, _, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        if not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
-            raise ValueError("HOST:PORT is needed, for instance 127.0.0.1:2575")
-        return cls(host, int(port))
 
 
 class Certificates(NamedTuple):
@@ -64,10 +42,10 @@ def listen(settings: Settings, address: Address, certificates: Certificates | No
     Raises:
         CdwError: the address or the certificates cannot be used, or Kafka not.
     """
-    if certificates is None and not is_open and not _is_loopback(address):
+    if certificates is None and not is_open and not address.is_loopback:
         raise CdwError(
             "without TLS only this machine's own senders are listened to",
-            where=f"{address.host}:{address.port}",
+            where=str(address),
             do="name --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1; in a safe network: "
             "--insecure",
         )
@@ -93,18 +71,6 @@ async def _serve(
 def _log_defect(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # Without the words of the exception, which may be a message's.
     _log.error("mllp_defect", error=type(context.get("exception")).__name__)
-
-
-def _is_loopback(address: Address) -> bool:
-    try:
-        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    except OSError:
-        raise CdwError(
-            "there is no such address",
-            where=f"{address.host}:{address.port}",
-            do="listen on an address of this machine, for instance 127.0.0.1:2575",
-        ) from None
-    return all(ip_address(str(socket_address[0])).is_loopback for *_, socket_address in found)
 
 
 def _context(certificates: Certificates) -> ssl.SSLContext:

@@ -21,13 +21,14 @@ from cryptography.x509.oid import NameOID
 from hl7.mllp import open_hl7_connection
 from structlog.testing import capture_logs
 
+from loaders.address import Address
 from loaders.errors import CdwError
 from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED
 from loaders.hl7.stream import Options
 from loaders.kafka.outgoing import Outgoing
 from loaders.kafka.producer import FATAL, Done
 from loaders.mllp import server as server_module
-from loaders.mllp.listen import Address, Certificates, _context, listen
+from loaders.mllp.listen import Certificates, _context, listen
 from loaders.mllp.server import Limits, Server
 from loaders.settings import Settings
 
