@@ -366,7 +366,7 @@ def test_the_command_counts_asks_and_says_no_name(warehouse: Warehouse, source: 
     assert done.exit_code == 0
     assert "purged:\ndevice.telemetry: 2 rows" in done.output
     assert "MRN" not in done.output
-    assert run(app, [*named, "--yes"]).output == "purged:\nnothing to purge\n"
+    assert run(app, [*named, "--yes"]).output == "nothing to purge\n"
 
 
 @pytest.mark.parametrize(
