@@ -266,8 +266,7 @@ class _Conversation:
                 self._server.large_frames.release()
         stopping = self._server.stopping
         if stopping.done():
-            assert isinstance(self._writer.transport, asyncio.Transport)
-            self._writer.transport.pause_reading()  # what has been read already is still taken
+            return b""
         reading = asyncio.ensure_future(self._reader.read(_CHUNK_BYTES))
         either: set[asyncio.Future[Any]] = {reading, stopping}
         await asyncio.wait(

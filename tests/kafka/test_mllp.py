@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import hl7
@@ -174,7 +175,7 @@ def test_many_senders_at_once(kafka: Cluster, listener: Listener) -> None:
             for count in range(each):
                 assert ask(sender, message(number * each + count)) == f"AA {number * each + count}"
 
-    in_threads([lambda number=number: talk(number) for number in range(senders)])  # type: ignore[misc]
+    in_threads([partial(talk, number) for number in range(senders)])
     assert sorted(values(kafka, ORIGINALS)) == sorted(message(number) for number in range(senders * each))
 
 
@@ -222,18 +223,21 @@ def test_senders_cut_anywhere_and_a_listener_killed_at_random(
                 except OSError:
                     is_over.wait(0.05)
 
+    def has_more_than(count: int) -> bool:
+        return len(acknowledged) > count
+
     def harm() -> None:
         chance = random.Random(request.node.name)
         for _ in range(4):
             count = len(acknowledged)
-            wait_until(lambda count=count: len(acknowledged) > count + 20, "messages")
+            wait_until(partial(has_more_than, count + 20), "messages")
             is_over.wait(chance.random() * 0.05)
             before = set(acknowledged)
             listener.kill()
             assert before <= set(values(kafka, ORIGINALS))
             listener.start()
 
-    in_threads([harm, *(lambda number=number: talk(number) for number in range(senders))])  # type: ignore[misc]
+    in_threads([harm, *(partial(talk, number) for number in range(senders))])
     sent = {message(number) for number in range(senders * each)}
     assert set(acknowledged) == sent
     assert set(values(kafka, ORIGINALS)) == sent

@@ -8,7 +8,7 @@ import ipaddress
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -430,6 +430,30 @@ def test_a_stop_answers_what_has_come_and_takes_nothing_more() -> None:
             assert place.hand.rejects() == [("E_FRAME", message(3)[:30])]
 
     asyncio.run(run())
+
+
+def test_a_stop_does_not_wait_for_a_sender_that_never_ends() -> None:
+    async def run() -> None:
+        async with listening() as place:
+            sender = await place.connect()
+
+            async def flood() -> None:
+                while True:
+                    await sender.send(framed(message(1)) * 1_000)
+
+            flooding = asyncio.create_task(flood())
+            assert await sender.answer() == "AA 1"
+            place.server.stop()
+            with suppress(OSError):  # closed in the middle of what it sends
+                while await within(sender.reader.read(65_536)):
+                    pass
+            await within(place.server.finish())
+            with pytest.raises(OSError):
+                await within(flooding)
+
+    with capture_logs() as logs:
+        asyncio.run(run())
+    assert not [entry for entry in logs if entry["event"] == "mllp_unanswered"]
 
 
 def test_a_stop_does_not_wait_for_a_sender_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
