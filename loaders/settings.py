@@ -29,8 +29,11 @@ class Settings(BaseSettings):
     # A record waits this long at most for others to be loaded with.
     batch_seconds: float = Field(1.0, gt=0)
     kafka_bootstrap_servers: str = "localhost:9092"
-    # librdkafka properties (security.protocol, sasl.*, ssl.*), one name=value a line.
+    # librdkafka properties (security.protocol, sasl.*, ssl.*), one name=value a line; the schema registry's
+    # (basic.auth.user.info, ssl.ca.location) with schema.registry. before their names.
     kafka_config: Path | None = None
+    # Where it is set, keys and values that begin with a zero byte are Avro.
+    schema_registry_url: str | None = None
     # The prefix of the consumer group; the rest names the warehouse, for two must not share the partitions.
     kafka_group: str = "cdw"
     kafka_group_protocol: Literal["classic", "consumer"] = "classic"

@@ -24,8 +24,12 @@ _OURS = frozenset(
         "transactional.id",
         "allow.auto.create.topics",
         "debug",  # it writes out what it sends
+        "schema.registry.url",
+        "schema.registry.timeout",
+        "schema.registry.max.retries",
     }
 )
+_REGISTRY = "schema.registry."
 
 
 def client_config(settings: Settings) -> Config:
@@ -36,11 +40,24 @@ def client_config(settings: Settings) -> Config:
     """
     config: Config = {"bootstrap.servers": settings.kafka_bootstrap_servers, "client.id": "cdw"}
     if settings.kafka_config:
-        config |= _properties(settings.kafka_config)
+        found = _properties(settings.kafka_config)
+        config |= {name: value for name, value in found.items() if not name.startswith(_REGISTRY)}
     return config
 
 
-def _properties(file: Path) -> Config:
+def registry_config(settings: Settings) -> dict[str, str]:
+    """The properties of ``CDW_KAFKA_CONFIG`` that are the schema registry's, without their prefix.
+
+    Raises:
+        CdwError: as ``client_config``.
+    """
+    found = _properties(settings.kafka_config) if settings.kafka_config else {}
+    return {
+        name.removeprefix(_REGISTRY): value for name, value in found.items() if name.startswith(_REGISTRY)
+    }
+
+
+def _properties(file: Path) -> dict[str, str]:
     """Lines of ``name=value``, as librdkafka names them; ``#`` begins a comment."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -50,7 +67,7 @@ def _properties(file: Path) -> Config:
             where=str(file),
             do="set CDW_KAFKA_CONFIG to a file of name=value lines, or unset it",
         ) from None
-    config: Config = {}
+    config: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue

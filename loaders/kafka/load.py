@@ -17,7 +17,7 @@ from loaders.kafka.cluster import KafkaCluster, Key, in_words
 from loaders.kafka.patience import Patience, StoppedError
 from loaders.kafka.pending import Draft, Pending
 from loaders.kafka.positions import Found, Start, find_places, kafka_id
-from loaders.kafka.records import Sorter
+from loaders.kafka.records import Sorter, open_avro
 from loaders.kafka.source import KafkaSource
 from loaders.kafka.watch import View, Watch
 from loaders.settings import Settings
@@ -71,7 +71,10 @@ class KafkaLoad:
         self._loaded_at = loaded_at
         self._observers = observers
         self._patience = Patience(observers, _LIMIT_ONCE if is_once else None)
-        self._sorters = {name: Sorter(topic, settings.max_record_bytes) for name, topic in topics.items()}
+        avro = open_avro(settings)
+        self._sorters = {
+            name: Sorter(topic, settings.max_record_bytes, avro) for name, topic in topics.items()
+        }
         self._pending = Pending()
         self._watch = Watch(time.time())
         self._viewed_at = 0.0
@@ -135,7 +138,7 @@ class KafkaLoad:
             self._patience.until_done(self._place)
         self._collect()
         if self._pending.has_news:
-            self._load(self._pending.drafts(self._sorters))
+            self._load(self._patience.until_done(lambda: self._pending.drafts(self._sorters)))
 
     # The end
 

