@@ -1,4 +1,4 @@
--- What the connector of ehr.json needs of the EHR's Postgres (13 or newer): a role that may read three tables
+-- What the connector of ehr.json needs of the EHR's Postgres (14 or newer): a role that may read three tables
 -- and their changes and nothing else, changes that carry the whole row, and the list of what is published.
 -- Run once in the EHR's database by the owner of the tables, who may create roles:
 --   psql --dbname ehr --set ON_ERROR_STOP=1 --file deploy/connect/ehr.sql
