@@ -89,18 +89,6 @@ def test_clients_stay_behind_the_proxy_of_a_broker(kafka: Cluster, delay: float)
         assert proxy.connections >= 2
 
 
-def test_when_a_broker_dies_another_leads(tmp_path: Path) -> None:
-    with Cluster(tmp_path, brokers=3, heap="256m") as kafka:
-        kafka.create_topic("t")
-        produce(kafka.bootstrap, 10)
-        first = kafka.leader("t")
-        first.kill()
-        wait_until(lambda: kafka.leader("t") not in (None, first), "another broker leads")
-        produce(kafka.bootstrap, 10)
-        kafka.start()
-        assert len(consume(kafka.bootstrap, 1, 20)) == 20
-
-
 @pytest.mark.parametrize("end", ["kill", "stop", "stop_fast"])
 def test_postgres_comes_back_with_what_was_committed(own_postgres: Server, end: str) -> None:
     own_postgres.run("create table t (n int)", "insert into t values (1)")
