@@ -8,6 +8,7 @@ import random
 from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -216,9 +217,18 @@ class Feed:
         self._number = 0
         self._ids: dict[str, str] = {}
         self._partitions: dict[str, int] = {}
-        settings = {"bootstrap.servers": kafka.bootstrap, "log_level": 0, "linger.ms": 1}
-        self._producer = Producer({**settings, "enable.idempotence": True, "message.timeout.ms": 120_000})
-        self._settings = settings
+        self._settings = {
+            "bootstrap.servers": kafka.bootstrap,
+            "log_level": 0,
+            "linger.ms": 1,
+            "reconnect.backoff.max.ms": 500,
+        }
+        self._connect()
+
+    def _connect(self) -> None:
+        self._producer = Producer(
+            {**self._settings, "enable.idempotence": True, "message.timeout.ms": 120_000}
+        )
         self._transactions: Producer | None = None
 
     def create(self, topic: str, partitions: int = 1) -> None:
@@ -231,6 +241,14 @@ class Feed:
         """Raise the number of a topic's partitions."""
         self._kafka.add_partitions(topic, partitions)
         self._partitions[topic] = partitions
+        self._connect()  # a producer that is there learns of them late
+
+    def delete_records(self, topic: str, left: int) -> None:
+        """Have Kafka drop all but the last few records of each partition, as retention does."""
+        before = {partition: end - left for partition, end in self._kafka.end_offsets(topic).items()}
+        self._kafka.delete_records(topic, before)
+        for partition, offset in before.items():
+            self._ledger.dropped[self.place(topic, partition)] = offset
 
     def place(self, topic: str, partition: int = 0) -> Place:
         return Place(topic, self._ids[topic], partition)
@@ -243,6 +261,12 @@ class Feed:
 
     def transaction(self, count: int, *, is_aborted: bool = False) -> None:
         """Produce so many records in one transaction."""
+        with self.open_transaction(count, is_aborted=is_aborted):
+            pass
+
+    @contextmanager
+    def open_transaction(self, count: int, *, is_aborted: bool = False) -> Iterator[None]:
+        """Produce so many records in a transaction, which ends with the ``with``."""
         if self._transactions is None:
             self._transactions = Producer({**self._settings, "transactional.id": "feed"})
             self._transactions.init_transactions(SECONDS)
@@ -252,6 +276,7 @@ class Feed:
         for _ in range(count):
             self._send(producer, into, None)
         self._flush(producer)
+        yield
         (producer.abort_transaction if is_aborted else producer.commit_transaction)(SECONDS)
         for place, records in into.items():
             self._ledger.markers[place] += 1

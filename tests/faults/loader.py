@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,20 @@ class Loaders:
         """Load what is left, up to the end."""
         loader = self.start("--once")
         assert loader.wait() == 0, loader.said()
+
+    def run(self, command: str) -> str:
+        """Run another ``cdw`` command, which has to succeed; what it says."""
+        done = subprocess.run(
+            [sys.executable, "-c", "from loaders.cli import main; main()", *command.split()],
+            env={**os.environ, **self._env},
+            cwd=PROJECT,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     def words(self) -> str:
         """All that any of them has said."""
