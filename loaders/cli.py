@@ -274,9 +274,9 @@ def replay_command(
 @app.command("simulate")
 def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     out: Annotated[
-        Path,
-        typer.Option(help="The directory to write into, made if need be.", metavar="DIR", show_default=False),
-    ],
+        Path | None, typer.Option(help="The directory to write into, made if need be.", metavar="DIR")
+    ] = None,
+    kafka: Annotated[bool, typer.Option("--kafka", help="Publish to Kafka, not to a directory.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed and options give the same bytes.")] = 1,
     patients: Annotated[int, typer.Option(min=1, max=9_999, help="Patients with a device each.")] = 20,
     hours: Annotated[int, typer.Option(min=1, max=10_000, help="Hours of device time.")] = 48,
@@ -298,13 +298,19 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
 ) -> None:
     """Write what a small invented hospital sends: registry, telemetry with defects, HL7 v2 messages.
 
-    Topics as DIR/TOPIC.jsonl, messages as DIR/hl7/*.hl7, and the truth about the defects as DIR/defects.csv.
-    Example: cdw simulate --out topics --seed 7 --defect clogged_filter:DEV-0003
+    Topics as DIR/TOPIC.jsonl, messages as DIR/hl7/*.hl7, and the truth about the defects as DIR/defects.csv;
+    or topics, and the messages decoded, to Kafka.
+    Examples: cdw simulate --out topics --seed 7 --defect clogged_filter:DEV-0003; cdw simulate --kafka
     """
+    from loaders.log import configure_log
+    from loaders.settings import load_settings
     from loaders.simulate.progress import SimulationProgress
     from loaders.simulate.scenario import parse_defects
-    from loaders.simulate.write import simulate
+    from loaders.simulate.write import simulate, simulate_to_kafka
 
+    if (out is None) == (not kafka):
+        raise typer.BadParameter("name a directory with --out DIR, or Kafka with --kafka")
+    configure_log()
     try:
         config = Config(seed, patients, hours, start or DEFAULT_START)
         if defect:
@@ -312,7 +318,10 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - an argument an option
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     with SimulationProgress() as progress:
-        counts = simulate(config, out, progress)
+        if out is None:
+            counts = simulate_to_kafka(config, load_settings(), progress)
+        else:
+            counts = simulate(config, out, progress)
     typer.echo("\n".join(f"{name}: {count}" for name, count in counts.items()))
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, TypedDict
 import msgspec
 
 from loaders.errors import CdwError
-from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED, Publication, publish_place
+from loaders.hl7.publish import HL7_TOPICS, ORIGINALS, Publication, publish_place
 from loaders.hl7.stream import places
 from loaders.inputs import Counts, check_readable, options_of, read_chunks
 from loaders.kafka.outgoing import Outgoing
@@ -42,7 +42,7 @@ def ingest_to_directory(files: list[str], directory: Path) -> Counts:
     """
     check_readable(files)
     counts = Counts()
-    with topic_files(directory, [ORIGINALS, MESSAGES, REJECTED]) as put:
+    with topic_files(directory, HL7_TOPICS) as put:
         for publication in _publications(files):
             counts.add(publication.result)
             put(publication.records)
@@ -85,7 +85,7 @@ def ingest_to_kafka(files: list[str], settings: Settings) -> Counts:
         CdwError: a file cannot be read, or Kafka has not acknowledged everything.
     """
     check_readable(files)
-    ensure_topics(settings, [MESSAGES, ORIGINALS, REJECTED])
+    ensure_topics(settings, HL7_TOPICS)
     counts = Counts()
     with Outbox(settings) as outbox:
         for publication in _publications(files):

@@ -12,7 +12,7 @@ from loaders.hl7.segments import Fields, Segment
 from loaders.hl7.stream import Options, Place, decode_place
 from loaders.kafka.outgoing import Outgoing
 
-MESSAGES, ORIGINALS, REJECTED = "hl7.messages", "hl7.originals", "hl7.rejected"
+HL7_TOPICS = MESSAGES, ORIGINALS, REJECTED = ("hl7.messages", "hl7.originals", "hl7.rejected")
 
 MAX_VALUE_BYTES = 60_000
 """A longer value (an embedded document) is published by reference: a Redshift SUPER string ends at 65,535."""

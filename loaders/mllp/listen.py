@@ -10,7 +10,7 @@ import structlog
 
 from loaders.address import Address
 from loaders.errors import CdwError
-from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED
+from loaders.hl7.publish import HL7_TOPICS
 from loaders.hl7.stream import Options
 from loaders.kafka.producer import Publisher
 from loaders.kafka.topics import ensure_topics
@@ -50,7 +50,7 @@ def listen(settings: Settings, address: Address, certificates: Certificates | No
             "--insecure",
         )
     tls = _context(certificates) if certificates else None
-    ensure_topics(settings, [MESSAGES, ORIGINALS, REJECTED])
+    ensure_topics(settings, HL7_TOPICS)
     with Publisher(settings) as publisher:
         asyncio.run(_serve(settings, publisher, address, tls))
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loaders.kafka.outgoing import Outgoing
+
 Table = Literal["patients", "devices", "prescriptions"]
 TABLES: tuple[Table, ...] = ("patients", "devices", "prescriptions")
 Row = dict[str, Any]
@@ -34,8 +36,8 @@ def topic(table: Table) -> str:
     return f"healthcare.public.{table}"
 
 
-def envelopes(changes: Iterable[Change]) -> Iterator[tuple[str, bytes]]:
-    """(topic, line) of every event in order of delivery; a delete is followed by its tombstone."""
+def envelopes(changes: Iterable[Change]) -> Iterator[Outgoing]:
+    """Every event in order of delivery; a delete is followed by its tombstone."""
     delivered: list[tuple[int, int, Change]] = []
     first_at: int | None = None
     lsn = SNAPSHOT_LSN
@@ -52,12 +54,20 @@ def envelopes(changes: Iterable[Change]) -> Iterator[tuple[str, bytes]]:
         value = envelope(change, lsn, delivered_at)
         if number % WRAPPED_EVERY == WRAPPED_EVERY - 1:
             value = {"schema": schema(change.table), "payload": value}
-        yield (
-            topic(change.table),
-            json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n",
-        )
+        event = Outgoing(topic(change.table), _json({"id": _row_id(change)}), _json(value).encode())
+        yield event
         if change.op == "d":
-            yield topic(change.table), b"null\n"
+            yield event._replace(value=None)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _row_id(change: Change) -> int:
+    row = change.after or change.before
+    assert row is not None
+    return int(row["id"])
 
 
 def envelope(change: Change, lsn: int, delivered_at: int) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import heapq
 from collections.abc import Iterator
 
+from loaders.kafka.outgoing import Outgoing
 from loaders.simulate.defects import KINDS
 from loaders.simulate.scenario import Scenario
 from loaders.simulate.telemetry import Reading, as_line, healthy_readings
+
+TELEMETRY_TOPIC = "device.telemetry"
 
 
 def device_readings(scenario: Scenario, index: int) -> Iterator[Reading]:
@@ -18,16 +21,17 @@ def device_readings(scenario: Scenario, index: int) -> Iterator[Reading]:
     return readings
 
 
-def telemetry(scenario: Scenario) -> Iterator[tuple[int, bytes]]:
-    """(arrival in ms, line) of every record of every device; memory holds one reading a device."""
+def telemetry(scenario: Scenario) -> Iterator[tuple[int, Outgoing]]:
+    """(arrival in ms, record) of every reading of every device; memory holds one reading a device."""
 
-    def arrivals(index: int) -> Iterator[tuple[int, bytes]]:
+    def arrivals(index: int) -> Iterator[tuple[int, Outgoing]]:
         device = scenario.devices[index]
         return (
-            (reading.arrived_at, as_line(device, reading)) for reading in device_readings(scenario, index)
+            (reading.arrived_at, Outgoing(TELEMETRY_TOPIC, device.device_id, as_line(device, reading)[:-1]))
+            for reading in device_readings(scenario, index)
         )
 
-    # The key is the arrival alone: a line must not decide which device goes first.
+    # The key is the arrival alone: a record must not decide which device goes first.
     return heapq.merge(
         *(arrivals(index) for index in range(len(scenario.devices))), key=lambda arrival: arrival[0]
     )

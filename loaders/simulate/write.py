@@ -1,19 +1,25 @@
-"""Write a simulation as a topic directory. All that the simulator touches on disk is here."""
+"""Write a simulation as a topic directory, or to Kafka. All that the simulator touches is here."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 from loaders.errors import CdwError
+from loaders.hl7.publish import HL7_TOPICS, publish_place
+from loaders.hl7.stream import Options, places
+from loaders.kafka.outgoing import Outgoing
+from loaders.kafka.producer import Outbox
+from loaders.kafka.topics import ensure_topics
+from loaders.settings import Settings
 from loaders.simulate import debezium, ward
 from loaders.simulate.config import Config
 from loaders.simulate.registry import registry_changes
 from loaders.simulate.scenario import Scenario, plan
-from loaders.simulate.stream import telemetry
+from loaders.simulate.stream import TELEMETRY_TOPIC, telemetry
 from loaders.simulate.times import HOUR, hl7_time, iso
 
-TELEMETRY_TOPIC = "device.telemetry"
 FILE_COVERS = 6 * HOUR
 LINES_A_REPORT = 20_000
 
@@ -44,6 +50,30 @@ def simulate(config: Config, out: Path, progress: Progress) -> dict[str, int]:
     return counts
 
 
+def simulate_to_kafka(config: Config, settings: Settings, progress: Progress) -> dict[str, int]:
+    """Publish what ``simulate`` writes, but for the list of defects; give the number of records of each.
+
+    Messages go the way of ``cdw ingest``. Raises CdwError if a defect does not fit the window, or Kafka does
+    not take everything.
+    """
+    scenario = plan(config)
+    topics = [*map(debezium.topic, debezium.TABLES), TELEMETRY_TOPIC]
+    counts = dict.fromkeys([*topics, "hl7"], 0)
+    ensure_topics(settings, [*topics, *HL7_TOPICS])
+    with Outbox(settings) as outbox:
+        for record in chain(debezium.envelopes(registry(scenario)), arriving(scenario, progress)):
+            outbox.put([record])
+            counts[record.topic] += 1
+        messages = (message.er7 for message in ward.feed(scenario))
+        for er7 in chain(messages, ward.broken(scenario)):
+            options = Options("simulation", settings.hl7_fallback_charset, settings.max_record_bytes)
+            for place in places([er7], options):
+                outbox.put(publish_place(place, options).records)
+            counts["hl7"] += 1
+    progress("hl7", 1.0)
+    return counts
+
+
 def prepare(out: Path) -> None:
     """Make the directory; raise CdwError if it already holds topics or messages."""
     taken = [*out.glob("*.jsonl"), *out.glob("hl7/*.hl7"), *out.glob("defects.csv")]
@@ -56,32 +86,44 @@ def prepare(out: Path) -> None:
     (out / "hl7").mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def registry(scenario: Scenario) -> list[debezium.Change]:
+    """All changes of the EHR's tables."""
+    changes = registry_changes(scenario.config, scenario.devices, scenario.courses)
+    return changes + [change for course in scenario.courses for change in course.changes]
+
+
 def write_registry(scenario: Scenario, out: Path) -> dict[str, int]:
     """Write the changes of the EHR's tables; give the number of lines of each topic."""
-    changes = registry_changes(scenario.config, scenario.devices, scenario.courses)
-    changes += [change for course in scenario.courses for change in course.changes]
+    changes = registry(scenario)
     counts = {debezium.topic(table): 0 for table in debezium.TABLES}
     with ExitStack() as stack:
         files = {topic: stack.enter_context((out / f"{topic}.jsonl").open("wb")) for topic in counts}
-        for topic, line in debezium.envelopes(changes):
-            files[topic].write(line)
+        for topic, _, value in debezium.envelopes(changes):
+            files[topic].write((value or b"null") + b"\n")
             counts[topic] += 1
     return counts
 
 
 def write_telemetry(scenario: Scenario, out: Path, progress: Progress) -> int:
     """Write the readings of all devices in order of arrival; give the number of lines."""
-    config = scenario.config
     count = 0
     with (out / f"{TELEMETRY_TOPIC}.jsonl").open("wb", buffering=1 << 20) as file:
-        for arrived_at, line in telemetry(scenario):
-            file.write(line)
+        for record in arriving(scenario, progress):
+            assert record.value is not None
+            file.write(record.value + b"\n")
             count += 1
-            if count % LINES_A_REPORT == 0:
-                done = (arrived_at - config.starts_at) / (config.ends_at - config.starts_at)
-                progress(TELEMETRY_TOPIC, min(1.0, done))
-    progress(TELEMETRY_TOPIC, 1.0)
     return count
+
+
+def arriving(scenario: Scenario, progress: Progress) -> Iterator[Outgoing]:
+    """The readings of all devices in order of arrival, with a word on how far that is."""
+    config = scenario.config
+    for count, (arrived_at, record) in enumerate(telemetry(scenario), 1):
+        yield record
+        if count % LINES_A_REPORT == 0:
+            done = (arrived_at - config.starts_at) / (config.ends_at - config.starts_at)
+            progress(TELEMETRY_TOPIC, min(1.0, done))
+    progress(TELEMETRY_TOPIC, 1.0)
 
 
 def write_hl7(scenario: Scenario, out: Path, progress: Progress) -> int:

@@ -201,7 +201,12 @@ def test_a_defect_that_does_not_fit_is_told(tmp_path: Path) -> None:
 def test_the_help_has_an_example() -> None:
     done = CliRunner().invoke(app, ["simulate", "--help"])
     assert done.exit_code == 0
-    assert "Example: cdw simulate" in " ".join(done.stdout.split())
+    assert "Examples: cdw simulate" in " ".join(done.stdout.split())
+
+
+def test_either_a_directory_or_kafka() -> None:
+    for arguments in ([], ["--out", "topics", "--kafka"]):
+        assert CliRunner().invoke(app, ["simulate", *arguments]).exit_code == 2
 
 
 def test_defects_are_read_as_pairs() -> None:
