@@ -6,18 +6,22 @@ import re
 import time
 from hashlib import sha256
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.gate import Gate, is_tombstone, original
+from loaders.hl7.decoder import decode
+from loaders.hl7.publish import publish_message
 from loaders.topics import load_topics
 from tests.conftest import PROJECT
 
 TOPICS = load_topics(PROJECT)
 LIMIT = 4_000_000
 TELEMETRY = Gate(TOPICS["device.telemetry"], LIMIT)
+to_json = msgspec.json.Encoder().encode
 ORIGINALS = Gate(TOPICS["hl7.originals"], LIMIT)
 
 
@@ -133,6 +137,8 @@ REJECT = {
         b'{"a":123456789012.5}',
         b'{"a":1e400}',
         b'{"a":1e-400}',
+        b'{"a":1e-100}',
+        b'{"a":-2.5e-300}',
         b'{"a":1e100}',
         b'{"a":1e15}',
         b'{"a":1e16}',
@@ -165,6 +171,78 @@ def test_passes(record: bytes) -> None:
 )
 def test_reason(reason: str, record: bytes) -> None:
     assert TELEMETRY.check(record) == reason
+
+
+class Unknown:
+    """Knows no record, so that each is read value by value."""
+
+    def has_no_fault(self, record: bytes) -> bool:
+        return False
+
+
+def by_value(topic: str) -> Gate:
+    gate = Gate(TOPICS[topic], LIMIT)
+    vars(gate)["_usual"] = Unknown()
+    return gate
+
+
+BY_VALUE = by_value("device.telemetry")
+KEYS = (b'"unit"', b'"ts"', b'"sequence"')
+
+
+def with_known_keys(record: bytes) -> bytes:
+    """The record with keys that the gate knows in place of a, b and c."""
+    for letter, key in zip((b'"a"', b'"b"', b'"c"'), KEYS, strict=True):
+        record = record.replace(letter, key)
+    return record
+
+
+@pytest.mark.parametrize(
+    "record",
+    [with_known_keys(record) for records in [[*PASS.values()], *REJECT.values()] for record in records],
+    ids=lambda record: repr(record[:40]),
+)
+def test_a_usual_record_is_judged_as_any_other(record: bytes) -> None:
+    assert TELEMETRY.check(record) == BY_VALUE.check(record)
+
+
+NUMBERS = st.one_of(
+    st.integers().map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda number: to_json(number).decode()),
+    st.floats(-1e12, 1e12).map(lambda number: to_json(number).decode()),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,21})(\.[0-9]{1,3})?(e-?[0-9]{1,3})?", fullmatch=True),
+)
+STRINGS = st.text().map(lambda text: to_json(text).decode()) | st.text().map(json.dumps)
+JSON_KEYS = st.sampled_from(["unit", "ts", "5", "4.2", "Unit", "new"]).map(json.dumps) | STRINGS
+VALUES = st.recursive(
+    NUMBERS | STRINGS | st.sampled_from(["true", "false", "null"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(st.tuples(JSON_KEYS, inner), max_size=3).map(
+            lambda items: "{" + ",".join(f"{key}:{value}" for key, value in items) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(['"unit"', '"ts"', '"5"']), VALUES), max_size=3))
+def test_any_record_is_judged_as_value_by_value(items: list[tuple[str, str]]) -> None:
+    record = ("{" + ",".join(f"{key}:{value}" for key, value in items) + "}").encode()
+    assert TELEMETRY.check(record) == BY_VALUE.check(record)
+
+
+def test_what_simulator_and_decoder_write_is_usual() -> None:
+    message = decode(
+        b"MSH|^~\\&|A|B|||20250102||ORU^R01^ORU_R01|1|P|2.5\rPID|1||7^^^H&1.2^MR\rOBX|1|NM|8867-4^P^LN||61.5"
+    )
+    usual = {
+        "device.telemetry": b'{"device_id":"D-1","ts":1767571200407,"metric_value":-10.08,"sequence":3}',
+        "hl7.messages": to_json(publish_message(message)),
+    }
+    for topic, record in usual.items():
+        assert Gate(TOPICS[topic], LIMIT)._usual.has_no_fault(record)
 
 
 def test_a_record_leaves_nothing_behind_for_the_next() -> None:
