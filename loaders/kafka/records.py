@@ -70,10 +70,10 @@ class Sorter:
     def _record(self, message: Message) -> tuple[Record, str | None]:
         sent = message.value()
         assert sent is None or isinstance(sent, bytes)
-        value, reason = self._read(sent)
-        if value is not None and not reason and not self._is_restricted and is_tombstone(value):
-            value = None
-        key, key_bytes = self._key(message.key())
+        value, reason = self.read(sent)
+        sent_key = message.key()
+        assert not isinstance(sent_key, str)
+        key, key_bytes = self.read_key(sent_key)
         kind, milliseconds = message.timestamp()
         timestamp = None
         if kind != TIMESTAMP_NOT_AVAILABLE:
@@ -90,8 +90,13 @@ class Sorter:
         headers = _headers(message)
         return Record(offset, value, timestamp, _TIMESTAMP_TYPES[kind], key, headers, key_bytes), reason
 
-    def _read(self, value: bytes | None) -> tuple[bytes | None, str | None]:
-        """A value as JSON, and why it cannot pass."""
+    def read(self, value: bytes | None) -> tuple[bytes | None, str | None]:
+        """A value as raw keeps it (JSON; None for a tombstone), and why it cannot pass.
+
+        Raises:
+            AwayError: the schema registry does not answer.
+            CdwError: it refuses us, or is none.
+        """
         if value is None:
             return None, None
         if len(value) > self._max_bytes:
@@ -100,11 +105,14 @@ class Sorter:
             return value, None
         if self._avro and value.startswith(_AVRO):
             found = self._avro.json(value)
-            return (value, "E_AVRO") if found is None else (found, self._check(found))
-        return value, self._check(value)
+            if found is None:
+                return value, "E_AVRO"
+            value = found
+        reason = self._check(value)
+        return (None if not reason and is_tombstone(value) else value), reason
 
-    def _key(self, key: str | bytes | None) -> tuple[str | None, bytes | None]:
-        assert not isinstance(key, str)
+    def read_key(self, key: bytes | None) -> tuple[str | None, bytes | None]:
+        """A key as text, or the bytes that no warehouse can hold as text; raises as ``read`` does."""
         if self._avro and key and key.startswith(_AVRO):
             found = self._avro.key(key)
             return (None, key) if found is None else _text(found)

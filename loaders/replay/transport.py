@@ -13,6 +13,7 @@ from typing import NamedTuple
 from loaders.books import Entry, Place, write_entry
 from loaders.errors import DataError
 from loaders.gate import Gate, is_tombstone, original
+from loaders.kafka.records import Sorter, open_avro
 from loaders.replay.choice import Choice, Sized, portions
 from loaders.settings import Settings
 from loaders.topics import Topic
@@ -32,8 +33,9 @@ class _Reject(NamedTuple):
     timestamp: datetime | None
     timestamp_type: str | None
     key: str | None
+    key_bytes: bytes | None
     headers: str | None
-    bytes: bytes
+    bytes: bytes | None
     loaded_at: datetime
 
 
@@ -49,6 +51,10 @@ class TransportReplay:
         self._topics = topics
         self._settings = settings
         self._gates = {name: Gate(topic, settings.max_record_bytes) for name, topic in topics.items()}
+        avro = open_avro(settings)
+        self._sorters = {
+            name: Sorter(topic, settings.max_record_bytes, avro) for name, topic in topics.items()
+        }
         self._from_directories: set[str] = set()
 
     def run(self, choice: Choice) -> None:
@@ -64,36 +70,39 @@ class TransportReplay:
         passing: list[Sized] = []
         condition, parameters = choice.condition("reason", "sha256")
         with self._warehouse.maintenance() as statements:
-            # In a topic directory an original is JSON with base64, in Kafka it is the bytes themselves.
             directories = statements.execute(
                 f"select topic_id from {POSITIONS} where cluster like %s",  # noqa: S608 - our own name
                 ("dir:%",),
             )
             self._from_directories = {topic_id for (topic_id,) in directories}
             rejects = statements.stream(
-                f"select {COORDINATES}, _topic, bytes, "  # noqa: S608 - our own names
-                # A key or a time that no warehouse can hold is no matter of the gate.
-                "_key_bytes is null and bytes is not null and reason <> 'E_TIMESTAMP' "
-                f"from {REJECTS} where {condition}",
+                f"select {COORDINATES}, _topic, _key_bytes, bytes, "  # noqa: S608 - our own names
+                # A time that no warehouse can hold is no matter of the gate.
+                f"reason <> 'E_TIMESTAMP' from {REJECTS} where {condition}",
                 parameters,
             )
-            for topic_id, partition, offset, topic, data, can_pass in rejects:
-                if can_pass and self._passes(topic, topic_id, data):
-                    passing.append(Sized(Coordinates(topic_id, partition, offset), len(data)))
+            for topic_id, partition, offset, topic, key, data, can_pass in rejects:
+                if can_pass and self._passes(topic, topic_id, key, data):
+                    passing.append(Sized(Coordinates(topic_id, partition, offset), len(data or b"")))
                 else:
                     self.still_rejected += 1
         return passing
 
-    def _passes(self, topic: str, topic_id: str, data: bytes) -> bool:
-        if topic not in self._topics:
+    def _passes(self, name: str, topic_id: str, key: bytes | None, data: bytes | None) -> bool:
+        topic = self._topics.get(name)
+        if topic is None or self._read(topic, topic_id, data)[1]:
             return False
-        if self._is_bare(self._topics[topic], topic_id):
-            return len(data) <= self._settings.max_record_bytes
-        return self._gates[topic].check(data) is None
+        return self._sorters[name].read_key(key)[1] is None
 
-    def _is_bare(self, topic: Topic, topic_id: str) -> bool:
-        """Whether a value is bytes that are kept whatever they are."""
-        return topic.is_restricted and topic_id not in self._from_directories
+    def _read(self, topic: Topic, topic_id: str, data: bytes | None) -> tuple[bytes | None, str | None]:
+        """The value that a row has, and why there is none."""
+        if data is None or topic_id not in self._from_directories:
+            return self._sorters[topic.name].read(data)
+        # In a topic directory an original is JSON with base64, in Kafka it is the bytes themselves.
+        reason = self._gates[topic.name].check(data)
+        if reason or is_tombstone(data):
+            return None, reason
+        return (original(data) if topic.is_restricted else data), None
 
     def _move(self, portion: list[Coordinates]) -> None:
         try:
@@ -115,7 +124,8 @@ class TransportReplay:
         condition, parameters = found.note(REJECTS, portion)
         rejects = statements.execute(
             "select _topic, _topic_id, _partition, _offset, _timestamp, _timestamp_type, _key, "  # noqa: S608
-            f"cast(_headers as text), bytes, _loaded_at from {REJECTS} where {condition} order by _offset",
+            f"_key_bytes, cast(_headers as text), bytes, _loaded_at from {REJECTS} where {condition} "
+            "order by _offset",
             parameters,
         )
         statements.execute(f"delete from {REJECTS} where {condition}", parameters)  # noqa: S608
@@ -141,7 +151,7 @@ class TransportReplay:
                 "_offset": [record.offset for record in records],
                 "_timestamp": [record.timestamp for record in records],
                 "_timestamp_type": [record.timestamp_type for record in records],
-                "_key": [record.key for record in records],
+                "_key": [self._key(record) for record in records],
                 "_headers": [record.headers for record in records],
                 "_batch_id": batch_id,
                 "_loaded_at": [record.loaded_at for record in records],
@@ -149,14 +159,16 @@ class TransportReplay:
             },
         )
 
-    def _content(self, topic: Topic, records: Sequence[_Reject]) -> dict[str, list[Cell]]:
-        if not topic.is_restricted:
-            return {"payload": [None if is_tombstone(record.bytes) else record.bytes for record in records]}
-        values = [self._original(topic, record) for record in records]
-        digests: list[Cell] = [None if value is None else sha256(value).hexdigest() for value in values]
-        return {"sha256": digests, "bytes": list(values)}
+    def _key(self, record: _Reject) -> str | None:
+        if record.key_bytes is None:
+            return record.key
+        return self._sorters[record.topic].read_key(record.key_bytes)[0]
 
-    def _original(self, topic: Topic, record: _Reject) -> bytes | None:
-        if self._is_bare(topic, record.topic_id):
-            return record.bytes
-        return None if is_tombstone(record.bytes) else original(record.bytes)
+    def _content(self, topic: Topic, records: Sequence[_Reject]) -> dict[str, list[Cell]]:
+        values: list[Cell] = []
+        digests: list[Cell] = []
+        for record in records:
+            value, _ = self._read(topic, record.topic_id, record.bytes)
+            values.append(value)
+            digests.append(None if value is None else sha256(value).hexdigest())
+        return {"sha256": digests, "bytes": values} if topic.is_restricted else {"payload": values}

@@ -138,7 +138,7 @@ def test_what_kafka_added_to_a_record_comes_along(warehouse: Warehouse) -> None:
     headers = '[{"key": "a", "value": "b\\\\n"}]'
     records = [
         Record(0, b'{"a":1}', time, "LogAppendTime", "a\tkey", headers),
-        Record(1, NULL, None, None, None, None),
+        Record(1, NULL, None, None, "", None),
         Record(2, b"{}", key_bytes=b"\xff"),
         Record(3, None, key_bytes=b"\xff"),
     ]
@@ -150,7 +150,7 @@ def test_what_kafka_added_to_a_record_comes_along(warehouse: Warehouse) -> None:
         "from raw.device_telemetry order by 2"
     ) == [
         (3, 0, time, "LogAppendTime", "a\tkey", headers, '{"a":1}'),
-        (3, 1, None, None, None, None, None),
+        (3, 1, None, None, "", None, None),
     ]
     assert not unbalanced(warehouse)
 
