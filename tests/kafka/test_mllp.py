@@ -17,10 +17,12 @@ import pytest
 from hl7.client import MLLPClient
 
 from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, DuckDB
 from tests.kafka.topics import values
 from tests.parts.kafka import Cluster
 from tests.parts.process import LOCALHOST, SECONDS, free_port, wait_until
+from tests.parts.proxy import Proxy
+from tests.warehouse.hospital import Runner
 
 DELIVERY_SECONDS = 3
 
@@ -244,3 +246,26 @@ def test_senders_cut_anywhere_and_a_listener_killed_at_random(
     decoded = {json.loads(value)["meta"]["sha256"] for value in values(kafka, MESSAGES)}
     assert len(decoded) == senders * each
     assert {json.loads(value)["code"] for value in values(kafka, REJECTED)} <= {"E_FRAME"}
+
+
+def test_a_message_sent_again_after_a_lost_answer_is_one_in_the_marts(
+    kafka: Cluster, listener: Listener, tmp_path: Path, profiles_dir: Path
+) -> None:
+    data = (PROJECT / "examples" / "hl7" / "northfield_oru_labs.hl7").read_bytes()
+    with Proxy((LOCALHOST, listener.port)) as proxy:
+        proxy.lose_answer_to(b"NF000020")
+        with socket.create_connection((proxy.host, proxy.port), SECONDS) as sender, pytest.raises(OSError):
+            ask(sender, data)
+        with socket.create_connection((proxy.host, proxy.port), SECONDS) as sender:
+            assert ask(sender, data) == "CA NF000020"
+    assert values(kafka, ORIGINALS) == [data, data]
+    warehouse = DuckDB(tmp_path / "warehouse.duckdb")
+    env = {**warehouse.env, "CDW_TARGET": "duckdb", "CDW_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap}
+    runner = Runner(tmp_path, profiles_dir, env)
+    runner.check("cdw", "load", "--once", "--start", "earliest")
+    runner.dbt("build", "--select", "+fact_observations", "--exclude-resource-type", "test", "unit_test")
+    assert warehouse.rows("select count(*) from raw.hl7_messages") == [(2,)]
+    assert warehouse.rows("select count(*) from staging.stg_hl7__messages") == [(1,)]
+    assert warehouse.rows("select count(*), count(distinct observation_key) from core.fact_observations") == [
+        (6, 6)
+    ]
