@@ -505,6 +505,12 @@ def test_what_a_registry_answers_is_told_apart(
     assert caught.value.__cause__ is None
 
 
+def test_a_negative_id_is_asked_of_nobody(stub: str) -> None:
+    Stub.answer = 404, b"no number"
+    reader = AvroReader(SchemaRegistry(settings(schema_registry_url=f"http://{stub}")))
+    assert reader.json(b"\0\xff\0\0\0\0") is None
+
+
 def test_credentials_are_the_kafka_file_s(stub: str, tmp_path: Path) -> None:
     Stub.answer = 404, b'{"error_code":40403}'
     file = tmp_path / "client.properties"
