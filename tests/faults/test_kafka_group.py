@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Warehouse
-from tests.faults.conftest import Scene
 from tests.faults.loader import Loader
+from tests.faults.scene import Scene
 
 STORM_ROUNDS = 6
 

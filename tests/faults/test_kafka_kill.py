@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.conftest import Scene
+from tests.faults.scene import Scene
 from tests.parts.postgres import Server
 from tests.parts.process import wait_until
 from tests.parts.proxy import Proxy

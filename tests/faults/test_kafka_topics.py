@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from tests.faults.conftest import PARTITIONS, Scene
 from tests.faults.ledger import ORIGINALS, TELEMETRY
 from tests.faults.loader import Loader
+from tests.faults.scene import PARTITIONS, Scene
 
 
 def fails(scene: Scene, loader: Loader, what: str) -> None:

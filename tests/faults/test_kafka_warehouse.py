@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 from tests.conftest import DuckDB, use
-from tests.faults.conftest import Scene
 from tests.faults.loader import Loader
+from tests.faults.scene import Scene
 from tests.parts.postgres import Server
 from tests.parts.process import wait_until
 

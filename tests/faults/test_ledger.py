@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Scene
 from tests.faults.ledger import CANARY, Fault, Place, leaks
+from tests.faults.scene import Scene
 
 ONE = "_partition = 1 and _offset = 7"
 
