@@ -25,7 +25,8 @@ _LAYOUT_LOCK = 6_382_011
 _MAINTENANCE_LOCK = 6_382_012
 _READER_OF_COUNTS = "cdw_transform"
 _LINES_A_WRITE = 4_096
-_ROWS_A_FETCH = 1_000
+# A rejected record may have megabytes.
+_ROWS_A_FETCH = 50
 # Nothing may hold the rows of another loader for long: not a lock that we wait for, and not we ourselves when
 # this process is stopped in the middle of a transaction.
 _OPTIONS = (

@@ -138,6 +138,7 @@ def test_one_at_a_time(old: Warehouse) -> None:
     assert migrate(find_target()) == (1, layout.VERSION)
 
 
+@pytest.mark.parametrize("warehouse", ["duckdb"], indirect=True)
 def test_the_marts_are_built_from_it_and_the_books_balance(
     old: Warehouse, topics: Path, tmp_path: Path, profiles_dir: Path
 ) -> None:
