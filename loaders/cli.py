@@ -211,6 +211,8 @@ def purge_command(  # noqa: PLR0913, PLR0917 - an argument an option
 
     if (before is None) == (patient is None):
         raise typer.BadParameter("name one of --before and --patient")
+    if (topic and patient) or (keep_rejects and before):
+        raise typer.BadParameter("--topic goes with --before, --keep-rejects with --patient")
     project = project_dir(load_settings())
     if before:
         plan = arrived_before(before, project, topic or ())

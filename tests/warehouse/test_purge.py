@@ -376,6 +376,8 @@ def test_the_command_counts_asks_and_says_no_name(warehouse: Warehouse, source: 
         ["purge", "--before", "2026-01-01", "--patient", "EHR/1"],
         ["purge", "--patient", "MRN0001"],
         ["purge", "--patient", "/MRN0001"],
+        ["purge", "--patient", "EHR/MRN0001", "--topic", "device.telemetry"],
+        ["purge", "--before", "2026-01-01", "--keep-rejects"],
     ],
 )
 def test_the_command_wrongly_used(words: list[str], warehouse: Warehouse) -> None:
