@@ -138,8 +138,8 @@ class KafkaSource:
         self.placed |= ours.keys()
         partitions = [TopicPartition(*key, offset) for key, offset in ours.items()]
         self._consumer.incremental_assign(partitions)
-        if self._paused:
-            self._consumer.pause(partitions)
+        # A partition that went while it was paused comes back paused: librdkafka keeps that.
+        (self._consumer.pause if self._paused else self._consumer.resume)(partitions)
 
     def rewind(self, keys: Iterable[Key]) -> None:
         """Forget what was fetched of these partitions: they wait for a position again."""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Warehouse
+from tests.conftest import Postgres, Warehouse
+from tests.faults.ledger import TELEMETRY
 from tests.faults.loader import Loader
-from tests.faults.scene import Scene
+from tests.faults.scene import PARTITIONS, Scene
 
 STORM_ROUNDS = 6
 
@@ -84,3 +85,21 @@ def test_a_storm_of_rebalances(
         loader.stop()
     assert scene.faults(is_complete=False) == []
     scene.finish()
+
+
+def test_a_loader_that_waits_hands_over_and_takes_back(postgres_scene: Scene, postgres: Postgres) -> None:
+    first = postgres_scene.start()
+    first.wait_for("placed", PARTITIONS + 1)
+    with postgres.connect() as other, other.transaction():
+        other.execute("lock table raw.device_telemetry in access exclusive mode")
+        postgres_scene.feed.produce(100, TELEMETRY)
+        first.wait_for("a raw table is locked by")
+        second = postgres_scene.start()
+        second.wait_for("placed", 2)
+    first.wait_for("resumed")
+    postgres_scene.wait_until_loaded(first, second)
+    second.stop()
+    postgres_scene.feed.mixture(100)
+    postgres_scene.wait_until_loaded(second, first)
+    first.stop()
+    assert postgres_scene.faults() == []
