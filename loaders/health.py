@@ -9,8 +9,8 @@ from loaders.kafka.cluster import KafkaAwayError
 from loaders.kafka.load import Observer
 from loaders.kafka.watch import View
 
-# librdkafka reports every 5 seconds: Kafka that was not heard of for three times as long is away.
-_SILENCE_SECONDS = 15.0
+# librdkafka asks and reports every second: Kafka that was not heard of for that long is away.
+_SILENCE_SECONDS = 10.0
 
 
 def part_of(error: AwayError) -> str:

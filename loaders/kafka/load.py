@@ -138,6 +138,8 @@ class KafkaLoad:
             self._patience.until_done(self._place)
         self._collect()
         if self._pending.has_news:
+            # What is known must say what waits while this thread waits for the warehouse.
+            self._tell(is_due=True)
             self._load(self._patience.until_done(lambda: self._pending.drafts(self._sorters)))
 
     # The end
@@ -217,10 +219,10 @@ class KafkaLoad:
         self._source.idle(seconds)
         self._tell()
 
-    def _tell(self) -> None:
-        """Let the observers know how far this is."""
+    def _tell(self, *, is_due: bool = False) -> None:
+        """Let the observers know how far this is, from time to time."""
         now = time.time()
-        if abs(now - self._viewed_at) >= _VIEW_SECONDS:
+        if is_due or abs(now - self._viewed_at) >= _VIEW_SECONDS:
             self._viewed_at = now
             if self._source.statistics:
                 self._watch.hear(self._source.statistics)
@@ -289,6 +291,7 @@ class KafkaLoad:
             self.rejects.update((name, reject.reason) for reject in batch.rejects)
         for observer in self._observers:
             observer.committed(batches, seconds)
+        self._tell(is_due=True)
         self._source.commit({draft.key: draft.next_offset for draft in group})
 
     def _after_a_failure(self, group: Sequence[Draft], batches: Sequence[Batch], error: AwayError) -> None:

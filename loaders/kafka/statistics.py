@@ -1,4 +1,4 @@
-"""librdkafka's statistics: what it says every few seconds of the group and of the ends of partitions."""
+"""librdkafka's statistics: what it says every second of the group and of the ends of partitions."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import msgspec
 
 from loaders.kafka.cluster import Key
 
-INTERVAL_MS = 5_000
+INTERVAL_MS = 1_000
 
 
 class KnownEnd(NamedTuple):
