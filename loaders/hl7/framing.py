@@ -98,10 +98,6 @@ class _Pile:
                 start = end
             self._parts, self.size = [whole[start:]], len(whole) - start
 
-    def is_blank(self) -> bool:
-        """Whether there is nothing but what may stand around a message."""
-        return all(map(_is_blank, self._parts))
-
     def take(self) -> bytes:
         """Give what there is, and begin anew."""
         whole = b"".join(self._parts)
@@ -122,18 +118,21 @@ class FrameCutter:
         self._pile = _Pile(max_bytes)
         self._offset = 0
         self._is_cut = False
+        self._holds_text = False
 
     @property
     def held_bytes(self) -> int:
         """How much waits for its end; blanks between frames wait for nothing."""
-        return 0 if self._pile.is_blank() else self._pile.size
+        return self._pile.size if self._holds_text else 0
 
     def cut(self, chunk: bytes) -> Iterator[Piece]:
         """Take more of the input in."""
         first, *others = chunk.split(END_BLOCK)
+        self._holds_text = self._holds_text or not _is_blank(first)
         yield from self._add(first)
         for other in others:
             yield from self._pieces(self._pile.take(), "separator")
+            self._holds_text = not _is_blank(other)
             yield from self._add(other)
 
     def end(self) -> Iterator[Piece]:

@@ -9,6 +9,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from loaders.errors import CdwError
+from loaders.kafka.cluster import unusable
 from loaders.kafka.config import Config, client_config
 from loaders.kafka.outgoing import Outgoing
 from loaders.kafka.topics import largest_record_bytes
@@ -30,7 +31,11 @@ class Publisher:
     """An idempotent producer, to be used in a ``with``; leaving it waits for what is on its way."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start the producer; nothing is asked of Kafka yet."""
+        """Start the producer; nothing is asked of Kafka yet.
+
+        Raises:
+            CdwError: a property of ``CDW_KAFKA_CONFIG`` cannot be used.
+        """
         usual: Config = {
             "compression.type": "lz4",
             # A sender waits for its ACK: fuller batches are not worth much of its time.
@@ -41,6 +46,7 @@ class Publisher:
         ours: Config = {
             "enable.idempotence": True,
             "acks": "all",
+            "allow.auto.create.topics": False,  # ensure_topics makes them, large enough
             "delivery.timeout.ms": round(settings.kafka_delivery_seconds * 1000),
             "message.max.bytes": largest_record_bytes(settings),
             # Whoever publishes bounds what is on its way.
@@ -49,7 +55,10 @@ class Publisher:
             "log_level": 0,  # errors come through error_cb
         }
         self._flush_seconds = settings.kafka_delivery_seconds + 10
-        self._producer = Producer({**usual, **client_config(settings), **ours, "error_cb": _log_error})
+        try:
+            self._producer = Producer({**usual, **client_config(settings), **ours, "error_cb": _log_error})
+        except KafkaException as error:
+            raise unusable(error, settings) from None
         self._is_closed = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-delivery", daemon=True)
         self._poller.start()

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from loaders.errors import CdwError
 from loaders.hl7.publish import ORIGINALS
 from loaders.hl7.stream import PARTS
+from loaders.kafka.cluster import unusable
 from loaders.kafka.config import client_config
 from loaders.settings import Settings
 
@@ -28,7 +29,7 @@ def ensure_topics(settings: Settings, topics: Sequence[str]) -> None:
     """Make the topics that are not there yet, so that each takes the longest record it may get.
 
     Raises:
-        CdwError: Kafka does not answer, lets none be made, or has one that is too small.
+        CdwError: Kafka cannot be asked, does not answer, lets none be made, or has one that is too small.
     """
     limits = {
         topic: largest_record_bytes(settings)
@@ -36,7 +37,10 @@ def ensure_topics(settings: Settings, topics: Sequence[str]) -> None:
         else settings.max_record_bytes + _AROUND_A_RECORD
         for topic in topics
     }
-    admin = AdminClient({**client_config(settings), "log_level": 0})
+    try:
+        admin = AdminClient({**client_config(settings), "log_level": 0})
+    except KafkaException as error:
+        raise unusable(error, settings) from None
     try:
         present = admin.list_topics(timeout=_SECONDS).topics
     except KafkaException as error:

@@ -196,8 +196,10 @@ class Server:
             at = f"{Path(place.filename).name}:{place.lineno}"
             _log.error("mllp_defect", peer=peer, error=type(error).__name__, at=at)
         finally:
-            del self._conversations[task]
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()  # the last ACKs are on their way
+            del self._conversations[task]
 
 
 class _Answer(NamedTuple):

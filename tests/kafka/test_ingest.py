@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from loaders.errors import CdwError
-from loaders.hl7.publish import MESSAGES, ORIGINALS, REJECTED
+from loaders.hl7.publish import HL7_TOPICS, MESSAGES, ORIGINALS, REJECTED
 from loaders.ingest import ingest_to_directory, ingest_to_kafka
 from loaders.kafka.outgoing import Outgoing
 from loaders.kafka.producer import Outbox
@@ -25,7 +25,6 @@ from tests.parts.kafka import Cluster
 from tests.parts.process import wait_until
 from tests.parts.proxy import Proxy
 
-TOPICS = (ORIGINALS, MESSAGES, REJECTED)
 EXAMPLES = sorted(str(file) for file in (PROJECT / "examples" / "hl7").glob("*.hl7"))
 
 
@@ -114,7 +113,7 @@ def test_a_topic_that_is_too_small_is_refused_with_the_command_that_mends_it(
 
 
 def test_a_record_that_kafka_refuses_is_told(kafka: Cluster, settings: Settings, tmp_path: Path) -> None:
-    ensure_topics(settings, TOPICS)
+    ensure_topics(settings, HL7_TOPICS)
     kafka.configure_topic(MESSAGES, {"max.message.bytes": "1000"})
     with pytest.raises(CdwError, match="MSG_SIZE_TOO_LARGE"), Outbox(settings) as outbox:
         outbox.put([Outgoing(MESSAGES, "k", os.urandom(5_000))])
@@ -131,7 +130,18 @@ def test_topics_are_made_as_the_settings_say_or_the_refusal_told(
     assert int(described["max.message.bytes"].value) == 4_065_536
     monkeypatch.setenv("CDW_KAFKA_REPLICATION", "2")
     with pytest.raises(CdwError, match="does not let the topic"):
-        ensure_topics(load_settings(), TOPICS[2:])
+        ensure_topics(load_settings(), [REJECTED])
+
+
+def test_a_property_that_librdkafka_does_not_take_is_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kafka.properties").write_text("linger.ms=long\n")
+    monkeypatch.setenv("CDW_KAFKA_CONFIG", str(tmp_path / "kafka.properties"))
+    with pytest.raises(CdwError, match="property cannot be used"):
+        ensure_topics(load_settings(), HL7_TOPICS)
+    with pytest.raises(CdwError, match="property cannot be used"), Outbox(load_settings()):
+        pass
 
 
 def test_a_kafka_that_is_not_there_is_told_before_a_file_is_read(
@@ -194,7 +204,7 @@ def test_a_lost_acknowledgment_of_kafka_makes_no_second_record(
 def test_a_paused_kafka_fills_no_memory(
     kafka: Cluster, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure_topics(settings, TOPICS)
+    ensure_topics(settings, HL7_TOPICS)
     monkeypatch.setattr("loaders.kafka.producer._WINDOW_BYTES", 1_000_000)
     put = 0
 

@@ -432,6 +432,30 @@ def test_a_stop_answers_what_has_come_and_takes_nothing_more() -> None:
     asyncio.run(run())
 
 
+def test_a_stop_waits_until_an_answer_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    ack = b"x" * 30_000_000  # more than the two kernels take
+    monkeypatch.setattr(server_module, "acknowledge", lambda *arguments: ack)
+
+    async def do_not_wait(_: asyncio.StreamWriter) -> None:
+        """As for what is so short that asyncio takes it in."""
+
+    async def run() -> None:
+        async with listening() as place:
+            sender = await place.connect()
+            monkeypatch.setattr(asyncio.StreamWriter, "drain", do_not_wait)
+            await sender.send(framed(message(1)))
+            await until(place.hand.originals)
+            place.server.stop()
+            finishing = asyncio.create_task(place.server.finish())
+            for _ in range(20):
+                await asyncio.sleep(0.002)
+            assert not finishing.done()
+            assert len(await sender.rest()) == len(ack) + 3
+            await within(finishing)
+
+    asyncio.run(run())
+
+
 def test_a_stop_does_not_wait_for_a_sender_that_never_ends() -> None:
     async def run() -> None:
         async with listening() as place:
