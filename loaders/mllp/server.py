@@ -313,6 +313,9 @@ class _Conversation:
                 self._log.error("mllp_not_stored", failure=failure, sha256=answer.sha256)
             self._counts[outcome] += 1
             ack = acknowledge(answer.header, outcome, datetime.now(UTC)) if answer.header else None
+            if failure and ack is None:
+                self._writer.close()  # the only word there is for a sender that is told nothing else
+                is_gone = True
             if ack and not is_gone:
                 try:
                     self._writer.write(START_BLOCK + ack + END_BLOCK + b"\r")

@@ -215,6 +215,36 @@ def test_what_kafka_does_not_take_may_be_sent_again() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("unanswered", [b"hello", message(2).replace(b"|P|2.5", b"|P|2.5|||NE|NE")])
+def test_a_sender_that_wants_no_answer_is_hung_up_on_when_kafka_does_not_take_its_message(
+    unanswered: bytes,
+) -> None:
+    async def run() -> None:
+        async with listening() as place:
+            sender = await place.connect()
+            await sender.send(framed(unanswered) + framed(message(1)))
+            assert await sender.answer() == "AA 1"
+            place.hand.failure = "_MSG_TIMED_OUT"
+            await sender.send(framed(unanswered))
+            assert await sender.rest() == b""
+
+    asyncio.run(run())
+
+
+def test_each_message_of_a_batch_is_answered() -> None:
+    async def run() -> None:
+        async with listening() as place:
+            sender = await place.connect()
+            one, two, three = message(1), message(2), message(3)
+            await sender.send(framed(b"BHS|^~\\&|B\r" + one + two + b"BTS|2\r"))
+            await sender.send(framed(b"FHS|^~\\&|F\r") + framed(three) + framed(b"FTS|1\r") + framed(one))
+            assert [await sender.answer() for _ in range(4)] == ["AA 1", "AA 2", "AA 3", "AA 1"]
+            metas = [json.loads(r.value or b"")["meta"] for r in place.hand.records if r.topic == MESSAGES]
+            assert [list(meta.get("envelope", {})) for meta in metas] == [["BHS"], ["BHS"], ["FHS"], []]
+
+    asyncio.run(run())
+
+
 def test_many_senders_at_once() -> None:
     async def run() -> None:
         async with listening() as place:
