@@ -99,6 +99,11 @@ fuzz: setup ## Fuzz the HL7 decoder for FUZZ_SECONDS (600), led by coverage (Lin
 bench-decode: setup ## Measure the HL7 decoder beside hl7apy and python-hl7, on 1 GB too (some minutes)
 	$(BIN)/python benchmarks/decode.py
 
+KILLS ?= 200
+.PHONY: soak
+soak: setup ## Kill loaders KILLS (200) times on each warehouse, under load; SEED=… makes the same decisions again
+	$(BIN)/python -m tests.faults.soak --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench-load
 bench-load: setup ## Measure cdw load from a real Kafka beside the Debezium JDBC sink and bare appends (some minutes)
 	$(BIN)/python -m benchmarks.load
