@@ -47,7 +47,7 @@ class Sorter:
         self._is_restricted = topic.is_restricted
         self._max_bytes = max_bytes
         self._check = Gate(topic, max_bytes).check
-        self._avro = None if topic.is_restricted else avro
+        self._avro = avro
 
     def sort(self, messages: list[Message]) -> Sorted:
         """Part rows and rejects, each in the order of the messages.

@@ -199,10 +199,9 @@ def test_what_cannot_be_read_is_told(registry: Registry, reader: AvroReader) -> 
     chain = of("record", name="Chain", fields=[{"name": "next", "type": ["null", "Chain"]}])
     assert reader.json(avro(registry, chain, {"next": {"next": None}})) is None
     client = SchemaRegistryClient({"url": registry.url})
-    number = client.register_schema(
-        uuid4().hex, Schema('{"$schema":"http://json-schema.org/draft-07/schema#"}', "JSON")
-    )
-    assert reader.json(b"\0" + number.to_bytes(4, "big") + b"{}") is None
+    no_avro = Schema('{"$schema":"http://json-schema.org/draft-07/schema#","type":"boolean"}', "JSON")
+    number = client.register_schema(uuid4().hex, no_avro)
+    assert reader.json(b"\0" + number.to_bytes(4, "big") + b"\1") is None
 
 
 def test_a_schema_registered_later_is_found_then(registry: Registry, reader: AvroReader) -> None:
@@ -396,9 +395,13 @@ class Nurse(Observer):
 
 
 def test_a_registry_that_dies_while_loading_costs_nothing(
-    kafka: Cluster, registry: Registry, duckdb: DuckDB, monkeypatch: pytest.MonkeyPatch
+    kafka: Cluster, registry: Registry, duckdb: DuckDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CDW_BATCH_RECORDS", "5")
+    monkeypatch.setenv("CDW_KAFKA_CONFIG", str(tmp_path / "client.properties"))
+    (tmp_path / "client.properties").write_text(
+        "client.rack=a\nschema.registry.basic.auth.user.info=nobody:asks\n"
+    )
     kafka.create_topic(TELEMETRY)
     values = []
     for name in ("One", "Two", "Three"):
