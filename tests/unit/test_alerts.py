@@ -1,7 +1,7 @@
 """The alert rules read metrics that there are."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import yaml
 from prometheus_client.core import Metric
@@ -11,7 +11,7 @@ from loaders.metrics import LoadMetrics
 from tests.conftest import PROJECT
 
 
-def samples(metrics: Iterator[Metric]) -> set[str]:
+def samples(metrics: Iterable[Metric]) -> set[str]:
     found: set[str] = set()
     for metric in metrics:
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
