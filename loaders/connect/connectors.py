@@ -72,11 +72,11 @@ class Connectors:
         """Give the connectors the settings of their files, and wait until they run.
 
         Raises:
-            CdwError: a setting cannot be used, or a connector does not run.
+            CdwError: a setting cannot be used, the database (where it can be looked into) is not ready, or a
+                connector does not run.
         """
         for connector in self._connectors:
-            for words in self._invalid(connector):
-                raise self._error(connector, words)
+            self._look_first(connector)
             self._rest.ask("PUT", "connectors", connector.name, "config", body=dict(connector.config))
             # One that failed or was stopped before stays as it is, whatever its settings are now.
             self._rest.ask("PUT", "connectors", connector.name, "resume")
@@ -88,7 +88,7 @@ class Connectors:
         """Let a connector forget its position, so that it reads its tables anew, and then their changes.
 
         Raises:
-            CdwError: there is no such connector, or it does not run afterwards.
+            CdwError: there is no such connector, its database is not ready, or it does not run afterwards.
         """
         connector = next((each for each in self._connectors if each.name == name), None)
         if connector is None or not self._tasks(connector):
@@ -97,6 +97,7 @@ class Connectors:
                 where=self._rest.url,
                 do="choose one that cdw connect show names; a new one reads its tables anyway",
             )
+        self._look_first(connector)
         self._rest.ask("PUT", "connectors", name, "stop")
         self._wait(connector, lambda tasks: [task.state for task in tasks] == ["STOPPED"], "stop")
         self._rest.ask("DELETE", "connectors", name, "offsets")
@@ -130,24 +131,20 @@ class Connectors:
         notes = []
         errors = []
         for connector in self._connectors:
-            missing = ehr.missing_variables(connector.config)
-            if connector.kind == _POSTGRES and missing:
+            if missing := _unknown(connector):
                 notes.append(
                     f"{connector.name}: the database was not looked into ({', '.join(missing)} not set here)"
                 )
-            found = list(self._problems(connector, can_look=not missing))
+            found = list(self._problems(connector))
             errors += [self._error(connector, words) for words in found]
             if not found:
                 notes.append(f"{connector.name}: nothing wrong")
         return notes, errors
 
-    def _problems(self, connector: Connector, *, can_look: bool) -> Iterator[Words]:
+    def _problems(self, connector: Connector) -> Iterator[Words]:
         yield from self._unread_topics(connector)
-        invalid = list(self._invalid(connector))
-        yield from invalid
         tasks = self._tasks(connector)
-        if connector.kind == _POSTGRES and can_look and not invalid:
-            yield from ehr.find_problems(connector.config, has_slot=bool(tasks))
+        yield from self._unready(connector, is_registered=bool(tasks))
         if not tasks:
             yield Words("it is not registered", f"cdw connect register {_relative(connector.file)}")
             return
@@ -161,6 +158,17 @@ class Connectors:
                 f"it is {tasks[0].state.lower()}", f"cdw connect register {_relative(connector.file)}"
             )
         yield from _failures(tasks)
+
+    def _look_first(self, connector: Connector) -> None:
+        for words in self._unready(connector, is_registered=False):
+            raise self._error(connector, words)
+
+    def _unready(self, connector: Connector, *, is_registered: bool) -> Iterator[Words]:
+        """What is wrong with the settings, or, where they lead to a database, with that."""
+        invalid = list(self._invalid(connector))
+        yield from invalid
+        if connector.kind == _POSTGRES and not invalid and not _unknown(connector):
+            yield from ehr.find_problems(connector.config, is_registered=is_registered)
 
     def _unread_topics(self, connector: Connector) -> Iterator[Words]:
         for topic in connector.topics:
@@ -237,6 +245,11 @@ class Connectors:
 
     def _error(self, connector: Connector, words: Words) -> CdwError:
         return CdwError(words.what, where=f"connector {connector.name} at {self._rest.url}", do=words.do)
+
+
+def _unknown(connector: Connector) -> list[str]:
+    """The variables without which its database cannot be looked into."""
+    return ehr.missing_variables(connector.config) if connector.kind == _POSTGRES else []
 
 
 def _failures(tasks: Sequence[Task]) -> Iterator[Words]:

@@ -23,11 +23,11 @@ def missing_variables(config: Config) -> list[str]:
     return sorted({name for name in names if name not in os.environ})
 
 
-def find_problems(config: Config, *, has_slot: bool) -> Iterator[Words]:
+def find_problems(config: Config, *, is_registered: bool) -> Iterator[Words]:
     """What is wrong with the database that a Debezium connector for Postgres reads.
 
     ``${env:NAME}`` is read here as the worker reads it there: all such variables must be set.
-    ``has_slot``: the connector is registered, so that it should have its replication slot.
+    ``is_registered``: somebody should read the replication slot.
     """
     settings = {
         name: _PLACEHOLDER.sub(lambda found: os.environ[found[1]], text) for name, text in config.items()
@@ -45,8 +45,7 @@ def find_problems(config: Config, *, has_slot: bool) -> Iterator[Words]:
         ) as connection:
             yield from _server_problems(connection)
             yield from _table_problems(connection, settings)
-            if has_slot:
-                yield from _slot_problems(connection, settings["slot.name"])
+            yield from _slot_problems(connection, settings["slot.name"], is_registered=is_registered)
     except psycopg.Error as error:
         yield in_words(str(error))
 
@@ -109,20 +108,21 @@ def _table_problems(connection: psycopg.Connection, settings: Config) -> Iterato
             )
 
 
-def _slot_problems(connection: psycopg.Connection, slot: str) -> Iterator[Words]:
+def _slot_problems(connection: psycopg.Connection, slot: str, *, is_registered: bool) -> Iterator[Words]:
     row = connection.execute(
         "select active, wal_status from pg_replication_slots where slot_name = %s", [slot]
     ).fetchone()
     if row is None:
         yield Words(
             f"replication slot {slot} is not there: no change is kept for the connector",
-            "register the connector, which makes the slot; if it had one before, cdw connect snapshot NAME",
+            f"make it as deploy/connect/ehr.sql does, select pg_create_logical_replication_slot('{slot}', "
+            "'pgoutput'); if the connector had one before, cdw connect snapshot NAME",
         )
         return
     is_active, status = row
     if status == "lost":
         yield in_words("invalidated")
-    elif not is_active:
+    elif is_registered and not is_active:
         yield Words(
             f"nobody reads replication slot {slot}: changes pile up on the EHR's disk",
             "start the connector (cdw connect register), or drop the slot if it is gone for good",

@@ -65,8 +65,8 @@ _KNOWN = [
         Words(
             "changes after the connector's position are gone from the EHR's Postgres: its replication slot "
             "was dropped, or it was away for longer than the log is kept",
-            "cdw connect snapshot NAME reads the tables anew (drop an invalidated slot first); rows that "
-            "were deleted in the meantime do not show in it",
+            "drop the slot if it is still there, make it anew as deploy/connect/ehr.sql does, then read the "
+            "tables anew: cdw connect snapshot NAME; rows deleted in the meantime do not show in it",
         ),
     ),
     (

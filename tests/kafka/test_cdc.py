@@ -1,7 +1,9 @@
 """The EHR's Postgres, Debezium on Kafka Connect, Kafka, raw, dim_prescriptions: all the real thing."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,11 +60,16 @@ class Ehr:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        server.run("drop role if exists cdw_connect", SCHEMA, (DEPLOY / "ehr.sql").read_text())
+        server.run("drop role if exists cdw_connect", SCHEMA)
+        self.change(self.prescribe(1, "2026-01-01", 10), self.prescribe(2, "2026-01-02", 20))
+        server.psql(DEPLOY / "ehr.sql")
         self.set_password()
 
     def set_password(self) -> None:
         self.server.run(f"alter role cdw_connect password '{PASSWORD}'")
+
+    def make_slot(self) -> None:
+        self.server.run("select pg_create_logical_replication_slot('cdw', 'pgoutput')")
 
     def drop_slot(self) -> None:
         """Drop the connector's slot, if there is one, once nobody reads it."""
@@ -83,6 +90,26 @@ class Ehr:
             ).fetchall()
         assert isinstance(committed_at, datetime)
         return committed_at
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Meanwhile a device gets one software version after the other."""
+        is_done = threading.Event()
+
+        def change() -> None:
+            with self.server.connect() as connection:
+                while not is_done.wait(0.005):
+                    connection.execute(
+                        "update devices set software_version = coalesce(software_version::int, 0) + 1"
+                    )
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_done.set()
+            thread.join()
 
     def prescribe(self, number: int, starts_at: str, value: float, more: str = "") -> str:
         return (
@@ -139,24 +166,24 @@ def looked_into(env: Mapping[str, str]) -> dict[str, str]:
     return config
 
 
-def changes(kafka: Cluster, table: str) -> list[tuple[str, int]]:
-    """Operation and place in the log of each change of a table; sent twice, after a crash, it counts once."""
+def changes(kafka: Cluster, table: str) -> list[dict[str, Any]]:
+    """The changes of a table, in the order of the topic; one sent twice, after a crash, is here once."""
     topic = PREFIX + table
     if topic not in kafka.topics():
         return []
     end = kafka.end_offsets(topic)[0]
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "unused", "log_level": 0})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    found = set()
+    found: dict[tuple[bytes | None, str, int], dict[str, Any]] = {}
     offset = -1
     while offset + 1 < end:
         for message in consumer.consume(end, 1):
             offset = message.offset() or 0
             if value := message.value():  # no tombstone
                 envelope = json.loads(value)
-                found.add((message.key(), envelope["op"], envelope["source"]["lsn"]))
+                found.setdefault((message.key(), envelope["op"], envelope["source"]["lsn"]), envelope)
     consumer.close()
-    return [(operation, place) for _, operation, place in found]
+    return list(found.values())
 
 
 def wait_for(kafka: Cluster, table: str, count: int) -> None:
@@ -173,9 +200,9 @@ def test_prescriptions_are_right_after_changes_a_crash_and_a_second_snapshot(  #
     cdw = Runner(folder, profiles_dir, {**settings, **postgres.env, "CDW_TARGET": postgres.target})
 
     # There before the connector is: read by its snapshot.
-    ehr.change(ehr.prescribe(1, "2026-01-01", 10), ehr.prescribe(2, "2026-01-02", 20))
-    assert "cdw-ehr: RUNNING, task 0 RUNNING" in cdw.check("cdw", "connect", "register")
-    wait_for(kafka, "prescriptions", 2)
+    with ehr.busy():
+        assert "cdw-ehr: RUNNING, task 0 RUNNING" in cdw.check("cdw", "connect", "register")
+        wait_for(kafka, "prescriptions", 2)
 
     # Read from the log: inserted, changed, changed twice at once, deleted, inserted and deleted at once.
     ehr.change(ehr.prescribe(3, "2026-01-03 12:30:00.5", 30))
@@ -200,18 +227,25 @@ def test_prescriptions_are_right_after_changes_a_crash_and_a_second_snapshot(  #
     wait_for(kafka, "prescriptions", 12)
 
     # All three rows are read once more, and changes go on after them.
-    cdw.check("cdw", "connect", "snapshot", "cdw-ehr")
-    wait_for(kafka, "prescriptions", 12 + 3)
+    with ehr.busy():
+        cdw.check("cdw", "connect", "snapshot", "cdw-ehr")
+        wait_for(kafka, "prescriptions", 12 + 3)
     changed.append(ehr.change(ehr.alter(1, 15)))
     deleted_last = ehr.change(ehr.delete(3))
-    wait_for(kafka, "prescriptions", 17)
-    reads = {table: [operation for operation, _ in changes(kafka, table)].count("r") for table in TABLES}
-    assert reads == {"patients": 2, "devices": 2, "prescriptions": 2 + 3}
+    wait_for(kafka, "prescriptions", 15 + 2)
+    read = {table: [each["op"] for each in changes(kafka, table)].count("r") for table in TABLES}
+    assert read == {"patients": 2, "devices": 2, "prescriptions": 2 + 3}
+    # What was read while it changed has the time of what it says: no later change seems to be older.
+    versions = sorted(
+        (each["source"]["ts_us"], each["source"]["lsn"], int(each["after"]["software_version"] or 0))
+        for each in changes(kafka, "devices")
+    )
+    assert [version for *_, version in versions] == sorted(version for *_, version in versions)
     assert "nothing wrong" in cdw.check("cdw", "connect", "check")
 
     at = datetime.fromisoformat
-    versions = zip([10, 11, 13, 14, 15], [at("2026-01-01"), *changed], [*changed, None], strict=True)
-    expected: list[tuple[Any, ...]] = [("RX-1", *version) for version in versions]
+    of_first = zip([10, 11, 13, 14, 15], [at("2026-01-01"), *changed], [*changed, None], strict=True)
+    expected: list[tuple[Any, ...]] = [("RX-1", *version) for version in of_first]
     expected += [
         ("RX-2", 20, at("2026-01-02"), deleted),
         ("RX-3", 30, at("2026-01-03T12:30:00.5"), deleted_last),
@@ -264,19 +298,23 @@ def test_what_the_database_lacks_is_said(
 ) -> None:
     ehr.server.run(harm)
     if "wal_level" in harm:
+        ehr.drop_slot()  # a server with one does not start without
+        words = [*words, "replication slot cdw is not there"]
         ehr.server.stop_fast()
         ehr.server.start()
-    found = [each.what for each in find_problems(looked_into(env), has_slot=False)]
+    found = [each.what for each in find_problems(looked_into(env), is_registered=False)]
     assert len(found) == len(words)
     assert all(word in what for word, what in zip(words, found, strict=True)), found
 
 
 def test_a_slot_that_nobody_reads_or_that_is_gone_is_said(ehr: Ehr, env: Mapping[str, str]) -> None:
     config = looked_into(env)
-    [missing] = find_problems(config, has_slot=True)
+    ehr.drop_slot()
+    [missing] = find_problems(config, is_registered=False)
     assert "replication slot cdw is not there" in missing.what
-    ehr.server.run("select pg_create_logical_replication_slot('cdw', 'pgoutput')")
-    [unread] = find_problems(config, has_slot=True)
+    ehr.make_slot()
+    assert list(find_problems(config, is_registered=False)) == []
+    [unread] = find_problems(config, is_registered=True)
     assert "nobody reads replication slot cdw" in unread.what
     # As much as a slot may keep, and more: the server takes it away from its reader.
     ehr.server.run("alter system set max_slot_wal_keep_size = '1MB'", "select pg_reload_conf()")
@@ -285,7 +323,7 @@ def test_a_slot_that_nobody_reads_or_that_is_gone_is_said(ehr: Ehr, env: Mapping
             "select pg_logical_emit_message(false, '', repeat('x', 1000000))", "select pg_switch_wal()"
         )
     ehr.server.run("checkpoint")
-    [lost] = find_problems(config, has_slot=True)
+    [lost] = find_problems(config, is_registered=True)
     assert "are gone from the EHR's Postgres" in lost.what
     assert "cdw connect snapshot" in lost.do
 
@@ -307,7 +345,7 @@ def test_what_becomes_of_a_connector_is_said_in_plain_words(
     assert said(connectors) == ["it is not registered"]
     assert connectors.show() == ["cdw-ehr: not registered"]
 
-    # Refused with its settings; and taken, but failing. It runs again once the cause is mended.
+    # Refused for what Kafka Connect finds, and for what it does not.
     ehr.server.run("alter role cdw_connect password 'another'")
     with pytest.raises(CdwError, match="does not let the connector in"):
         connectors.register()
@@ -333,17 +371,21 @@ def test_what_becomes_of_a_connector_is_said_in_plain_words(
     assert {"it is stopped", "replication slot cdw is not there: no change is kept for the connector"} == set(
         said(connectors)
     )
+    with pytest.raises(CdwError, match="slot cdw is not there"):
+        connectors.snapshot("cdw-ehr")
+    monkeypatch.delenv("EHR_PASSWORD")
     with pytest.raises(CdwError, match="are gone from the EHR's Postgres"):
         connectors.register()
-    assert any("are gone from the EHR's Postgres" in what for what in said(connectors))
+    notes, errors = connectors.check()
+    assert notes == ["cdw-ehr: the database was not looked into (EHR_PASSWORD not set here)"]
+    assert ["are gone from the EHR's Postgres" in error.what for error in errors] == [True]
+    monkeypatch.setenv("EHR_PASSWORD", PASSWORD)
+    ehr.make_slot()
     connectors.snapshot("cdw-ehr")
     wait_for(kafka, "patients", 3)
     assert said(connectors) == []
     assert f"  {PREFIX}patients: written to" in connectors.show()
 
-    monkeypatch.delenv("EHR_PASSWORD")
-    notes, _ = connectors.check()
-    assert notes[0] == "cdw-ehr: the database was not looked into (EHR_PASSWORD not set here)"
     worker.kill()
     with pytest.raises(CdwError, match="Kafka Connect does not answer"):
         connectors.check()

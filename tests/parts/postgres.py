@@ -136,6 +136,23 @@ class Server:
             for statement in statements:
                 connection.execute(statement)
 
+    def psql(self, file: Path) -> None:
+        """Run a file of SQL as an operator would: each statement commits, the first error ends it."""
+        subprocess.run(
+            [
+                str(self._made.bin_path / "psql"),
+                "--quiet",
+                "--no-psqlrc",
+                "--set=ON_ERROR_STOP=1",
+                "--output",
+                "/dev/null",
+                "--file",
+                str(file),
+            ],
+            env={**self.env, "PGOPTIONS": "-c client_min_messages=warning"},
+            check=True,
+        )
+
     def __enter__(self) -> Self:
         """It runs already."""
         return self
