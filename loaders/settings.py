@@ -21,9 +21,9 @@ class Settings(BaseSettings):
     project_dir: Path | None = None
     # A Redshift COPY takes rows of up to 4 MB; one limit keeps all warehouses alike.
     max_record_bytes: int = Field(4_000_000, ge=1_000)
-    # A transaction costs some milliseconds whatever it holds: at 50,000 records that is noise, and a
-    # loader that is killed repeats less than a second of work.
-    batch_records: int = Field(50_000, ge=1)
+    # A transaction costs some milliseconds whatever it holds, on DuckDB a hundred: at 100,000 records that is
+    # little, and a loader that is killed repeats about a second of work.
+    batch_records: int = Field(100_000, ge=1)
     # A batch is in memory about four times (bytes, text, columns, the driver's buffer).
     batch_bytes: int = Field(16_000_000, ge=1)
     # A record waits this long at most for others to be loaded with.

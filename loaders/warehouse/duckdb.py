@@ -61,7 +61,8 @@ class DuckdbWarehouse(SqlWarehouse):
         while True:
             try:
                 connection = duckdb.connect(str(target.path), read_only=self._read_only)
-                for name, value in target.settings.items():
+                # A batch is not enough for two threads: they only cost, time and memory.
+                for name, value in {"threads": "1", **target.settings}.items():
                     connection.execute(f"set {_identifier(name)} = {_literal(value)}")
             except duckdb.Error as error:
                 if not _holder(error) or time.monotonic() > until:
