@@ -3,7 +3,7 @@
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -89,7 +89,7 @@ class SqlWarehouse(ABC):
 
     def has_layout(self) -> bool:
         """Whether a loader has been here."""
-        return {layout.POSITIONS, layout.BATCHES, layout.REJECTS} <= self._found().keys()
+        return _has_layout(self._found())
 
     def _found(self) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
@@ -101,7 +101,7 @@ class SqlWarehouse(ABC):
         """Create what is missing of the raw layout; see ``Warehouse.prepare``."""
         wanted = layout.tables(topics)
         found = self._found()
-        if self.has_layout():
+        if _has_layout(found):  # not asked anew: another loader may be creating it
             self._check_version(layout.LAYOUT in found)
         if not wanted.keys() <= found.keys():
             with self._transaction():
@@ -236,6 +236,10 @@ class SqlWarehouse(ABC):
             ),
         )
         return int(inserted[0][0])
+
+
+def _has_layout(found: Iterable[str]) -> bool:
+    return {layout.POSITIONS, layout.BATCHES, layout.REJECTS} <= set(found)
 
 
 def _loader() -> str:

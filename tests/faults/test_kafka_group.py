@@ -11,13 +11,13 @@ from tests.faults.ledger import TELEMETRY
 from tests.faults.loader import Loader
 from tests.faults.scene import PARTITIONS, Scene
 
-STORM_ROUNDS = 6
+STORM_ROUNDS = 4
 
 
 def test_two_loaders_share_the_partitions(scene: Scene) -> None:
     loaders = [scene.start(), scene.start()]
     for loader in loaders:
-        loader.wait_for("placed")
+        loader.wait_for("\nplaced ")
     for _ in range(3):
         scene.feed.mixture(200)
         scene.wait_until_loaded(*loaders)
@@ -25,6 +25,18 @@ def test_two_loaders_share_the_partitions(scene: Scene) -> None:
         assert loader.loaded, "each has its part"
         loader.stop()
     assert scene.faults() == []
+
+
+def test_of_loaders_that_start_at_once_one_creates_the_tables(scene: Scene) -> None:
+    # Each stands still once it has seen that there are no tables.
+    loaders = [scene.start("--once", harm="after:_found:SIGSTOP:1") for _ in range(3)]
+    for loader in loaders:
+        loader.wait_for_stop()
+    for loader in loaders:
+        loader.send(signal.SIGCONT)
+    assert [loader.wait() for loader in loaders] == [0, 0, 0]
+    scene.feed.mixture(100)
+    scene.finish()
 
 
 def test_a_zombie_wakes_before_its_transaction(scene: Scene) -> None:
@@ -57,12 +69,19 @@ def test_a_zombie_wakes_within_its_transaction(scene: Scene) -> None:
     assert scene.faults() == []
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_a_storm_of_rebalances(
-    warehouse: Warehouse, make_scene: Callable[..., Scene], protocol: str, request: pytest.FixtureRequest
+def test_a_storm_of_rebalances_of_a_classic_group(scene: Scene, request: pytest.FixtureRequest) -> None:
+    storm(scene, request.node.name)
+
+
+def test_a_storm_of_rebalances_of_a_group_by_kip_848(
+    warehouse: Warehouse, make_scene: Callable[..., Scene], request: pytest.FixtureRequest
 ) -> None:
-    scene = make_scene(warehouse, protocol)
-    chance = random.Random(request.node.name)
+    storm(make_scene(warehouse, "consumer"), request.node.name)
+
+
+def storm(scene: Scene, seed: str) -> None:
+    """Loaders join, leave, die and stand still; each record is loaded once."""
+    chance = random.Random(seed)
     running: list[Loader] = []
     for _ in range(STORM_ROUNDS):
         running.append(scene.start())
@@ -89,13 +108,13 @@ def test_a_storm_of_rebalances(
 
 def test_a_loader_that_waits_hands_over_and_takes_back(postgres_scene: Scene, postgres: Postgres) -> None:
     first = postgres_scene.start()
-    first.wait_for("placed", PARTITIONS + 1)
+    first.wait_for("\nplaced ", PARTITIONS + 1)
     with postgres.connect() as other, other.transaction():
         other.execute("lock table raw.device_telemetry in access exclusive mode")
         postgres_scene.feed.produce(100, TELEMETRY)
         first.wait_for("a raw table is locked by")
         second = postgres_scene.start()
-        second.wait_for("placed", 2)
+        second.wait_for("\nplaced ", 2)
     first.wait_for("resumed")
     postgres_scene.wait_until_loaded(first, second)
     second.stop()

@@ -51,7 +51,7 @@ def test_killed_while_the_server_commits(own_scene: Scene, own_postgres: Server)
     )
     loader.kill()
     successor = own_scene.start()
-    successor.wait_for("placed", 4)
+    successor.wait_for("\nplaced ", 4)
     own_postgres.run("alter system reset synchronous_standby_names", "select pg_reload_conf()")
     own_scene.feed.mixture(100)
     own_scene.wait_until_loaded(loader, successor)
@@ -77,5 +77,5 @@ def test_a_commit_that_is_not_known_to_be_done(own_scene: Scene, proxy: Proxy, h
         own_scene.wait_until_loaded(loader)
     assert "the connection to Postgres was lost" in loader.words
     loader.stop()
-    assert "placed" not in loader.words.partition("waiting")[2], "it has not lost its place"
+    assert "\nplaced " not in loader.words.partition("waiting")[2], "it has not lost its place"
     own_scene.finish()

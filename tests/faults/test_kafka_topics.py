@@ -25,7 +25,8 @@ def fails(scene: Scene, loader: Loader, what: str) -> None:
     assert scene.faults() == []
 
 
-def test_retention_passes_a_loader(scene: Scene) -> None:
+def test_retention_passes_a_loader(duckdb_scene: Scene) -> None:
+    scene = duckdb_scene
     scene.feed.produce(100)
     loader = scene.start()
     scene.wait_until_loaded(loader)
@@ -40,7 +41,8 @@ def test_retention_passes_a_loader(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("is_running", [True, False])
-def test_a_topic_is_made_anew_with_more_records(scene: Scene, is_running: bool) -> None:
+def test_a_topic_is_made_anew_with_more_records(postgres_scene: Scene, is_running: bool) -> None:
+    scene = postgres_scene
     scene.feed.produce(100)
     loader = scene.start()
     scene.wait_until_loaded(loader)
@@ -54,7 +56,8 @@ def test_a_topic_is_made_anew_with_more_records(scene: Scene, is_running: bool) 
     fails(scene, loader, "was deleted and made anew under the same name")
 
 
-def test_partitions_are_added(scene: Scene) -> None:
+def test_partitions_are_added(postgres_scene: Scene) -> None:
+    scene = postgres_scene
     scene.feed.mixture(100)
     loader = scene.start()
     scene.wait_until_loaded(loader)
@@ -67,7 +70,8 @@ def test_partitions_are_added(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("is_aborted", [True, False])
-def test_a_transaction_is_left_open(scene: Scene, is_aborted: bool) -> None:
+def test_a_transaction_is_left_open(duckdb_scene: Scene, is_aborted: bool) -> None:
+    scene = duckdb_scene
     scene.feed.mixture(100)
     loader = scene.start()
     scene.wait_until_loaded(loader)

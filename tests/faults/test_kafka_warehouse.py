@@ -162,7 +162,7 @@ def opened(scene: Scene) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def test_a_writer_and_a_reader_beside_the_loader(duckdb_scene: Scene) -> None:
     loader = duckdb_scene.start()
-    loader.wait_for("placed")
+    loader.wait_for("\nplaced ")
     for number in range(5):
         duckdb_scene.feed.mixture(100)
         with opened(duckdb_scene) as build:
