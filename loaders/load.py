@@ -1,5 +1,6 @@
 """The load: from a source's records through the gate into raw, batch by batch."""
 
+import gc
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from loaders.settings import Settings, load_settings, project_dir
 from loaders.topics import load_topics
 from loaders.warehouse import open_warehouse
 from loaders.warehouse.protocol import Batch, Partition, Record, Reject, Warehouse
+
+_OBJECTS_A_COLLECTION = 100_000
 
 
 class Observer(Protocol):
@@ -80,7 +83,7 @@ def load_kafka(
             loaded_at=utc(loaded_at) if loaded_at else None,
             observers=observers,
         )
-        with _told_to_stop(load.stop):
+        with _told_to_stop(load.stop), _rare_collections():
             load.run()
     return Loaded(load.rows, load.rejects)
 
@@ -95,6 +98,17 @@ def _told_to_stop(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles once a batch or so, not each 700 objects: records are in none."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_A_COLLECTION)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def utc(time: datetime) -> datetime:
@@ -122,7 +136,11 @@ def load_directory(
     topics = load_topics(project)
     if target is None or isinstance(target, str):
         target = load_target(project, target)
-    with TopicDirectory(directory, topics) as source, open_warehouse(target) as warehouse:
+    with (
+        TopicDirectory(directory, topics) as source,
+        open_warehouse(target) as warehouse,
+        _rare_collections(),
+    ):
         return load(source, warehouse, settings, loaded_at=loaded_at, observer=observer)
 
 

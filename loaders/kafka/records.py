@@ -78,7 +78,7 @@ class Sorter:
         timestamp = None
         if kind != TIMESTAMP_NOT_AVAILABLE:
             try:
-                timestamp = _EPOCH + timedelta(milliseconds=milliseconds)
+                timestamp = _EPOCH + timedelta(0, 0, 0, milliseconds)  # by name it takes twice as long
             except OverflowError:
                 reason = reason or "E_TIMESTAMP"
         if key_bytes is not None:
@@ -152,11 +152,11 @@ def _text(data: bytes | None) -> tuple[str | None, bytes | None]:
 
 def _headers(message: Message) -> str | None:
     """Headers as a JSON array, for a name may come twice: ``[{"key": …, "value": …}]``, or ``base64``."""
-    headers = cast("list[tuple[str, str | bytes | None]]", message.headers())
+    headers = message.headers()
     if not headers:
         return None
     entries: list[dict[str, str | None]] = []
-    for name, value in headers:
+    for name, value in cast("list[tuple[str, str | bytes | None]]", headers):
         data = value.encode() if isinstance(value, str) else value
         text, other = _text(data)
         entries.append(
