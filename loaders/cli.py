@@ -389,8 +389,15 @@ def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
         Path | None,
         typer.Option(help="Who must have signed the senders' certificates, in PEM.", metavar="FILE"),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Tell Prometheus (/metrics) and probes (/health) how it goes.", metavar="HOST:PORT"
+        ),
+    ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond this machine without TLS.")
+        bool,
+        typer.Option("--insecure", help="Listen, and tell metrics, beyond this machine without TLS."),
     ] = False,
 ) -> None:
     """Decode HL7 v2 and publish it: decoded messages, their original bytes, and what was rejected.
@@ -407,8 +414,8 @@ def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
     if bool(files) == (mllp is not None):
         raise typer.BadParameter("name files, or an address with --mllp HOST:PORT")
     if mllp is None:
-        if any(tls) or insecure:
-            raise typer.BadParameter("--tls-cert, --tls-key, --tls-ca and --insecure are for --mllp")
+        if any(tls) or metrics or insecure:
+            raise typer.BadParameter("TLS, --metrics and --insecure are for --mllp")
         from loaders.ingest import ingest_to_directory, ingest_to_kafka
 
         assert files is not None
@@ -420,13 +427,15 @@ def ingest_command(  # noqa: PLR0913, PLR0917 - an argument an option
         raise typer.BadParameter("TLS needs --tls-cert, --tls-key and --tls-ca")
     from loaders.address import Address
     from loaders.mllp.listen import Certificates, listen
+    from loaders.probes import metrics_address
 
     try:
         address = Address.parse(mllp)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     certificates = Certificates(tls_cert, tls_key, tls_ca) if tls_cert and tls_key and tls_ca else None
-    listen(load_settings(), address, certificates, is_open=insecure)
+    settings = load_settings()
+    listen(settings, address, certificates, metrics=metrics_address(settings, metrics), is_open=insecure)
 
 
 connect_app = typer.Typer(

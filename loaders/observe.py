@@ -6,13 +6,11 @@ from contextlib import contextmanager
 
 import structlog
 
-from loaders.address import Address
-from loaders.errors import CdwError
 from loaders.health import Pulse
 from loaders.kafka.load import Observer
 from loaders.kafka.watch import View
 from loaders.metrics import LoadMetrics
-from loaders.probes import serve
+from loaders.probes import metrics_address, serve
 from loaders.settings import Settings
 from loaders.warehouse.protocol import Batch
 
@@ -67,16 +65,10 @@ def observers(settings: Settings, address: str | None, *, is_open: bool) -> Iter
     Raises:
         CdwError: the address cannot be used.
     """
-    text = address or settings.metrics_address
-    if text is None:
+    parsed = metrics_address(settings, address)
+    if parsed is None:
         yield [LoadLog()]
         return
-    try:
-        parsed = Address.parse(text)
-    except ValueError as error:
-        raise CdwError(
-            str(error), where="--metrics" if address else "CDW_METRICS_ADDRESS", do="name one, or none"
-        ) from None
     pulse = Pulse(settings.health_max_age_seconds)
     metrics = LoadMetrics(pulse)
     with serve(parsed, metrics.registry, pulse.health, is_open=is_open) as port:

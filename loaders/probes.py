@@ -6,16 +6,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from loaders.address import Address
 from loaders.errors import CdwError
-from loaders.health import Health
+from loaders.settings import Settings
 
 # Of a client that connects and says nothing.
 _SECONDS = 10
+
+
+class Health(Protocol):
+    """What ``/health`` tells."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the answer is 200."""
+
+    def as_json(self) -> str:
+        """The answer as JSON."""
+
+
+def metrics_address(settings: Settings, text: str | None) -> Address | None:
+    """Where metrics are asked for: ``text`` (the option --metrics), else CDW_METRICS_ADDRESS, else nowhere.
+
+    Raises:
+        CdwError: it is no address.
+    """
+    chosen = text or settings.metrics_address
+    try:
+        return Address.parse(chosen) if chosen else None
+    except ValueError as error:
+        raise CdwError(
+            str(error), where="--metrics" if text else "CDW_METRICS_ADDRESS", do="name one, or none"
+        ) from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ from loaders.hl7.publish import HL7_TOPICS
 from loaders.hl7.stream import Options
 from loaders.kafka.producer import Publisher
 from loaders.kafka.topics import ensure_topics
+from loaders.mllp.metrics import MllpMetrics
 from loaders.mllp.server import Limits, Server
+from loaders.probes import serve
 from loaders.settings import Settings
 
 _log = structlog.get_logger()
@@ -30,13 +33,21 @@ class Certificates(NamedTuple):
     """Of those whose certificates senders must show."""
 
 
-def listen(settings: Settings, address: Address, certificates: Certificates | None, *, is_open: bool) -> None:
+def listen(
+    settings: Settings,
+    address: Address,
+    certificates: Certificates | None,
+    *,
+    metrics: Address | None = None,
+    is_open: bool = False,
+) -> None:
     """Take messages from senders and publish them, until SIGTERM or SIGINT.
 
     Args:
         settings: Kafka, limits, character set.
         address: where to listen.
         certificates: for TLS, in which senders must show a certificate; None for none.
+        metrics: where to tell metrics and health; None for nowhere.
         is_open: listen on other addresses than this machine's own without TLS.
 
     Raises:
@@ -51,17 +62,22 @@ def listen(settings: Settings, address: Address, certificates: Certificates | No
         )
     tls = _context(certificates) if certificates else None
     ensure_topics(settings, HL7_TOPICS)
-    with Publisher(settings) as publisher:
-        asyncio.run(_serve(settings, publisher, address, tls))
+    told = MllpMetrics(settings.kafka_delivery_seconds)
+    with ExitStack() as stack:
+        if metrics:
+            stack.enter_context(serve(metrics, told.registry, told.health, is_open=is_open))
+        publisher = stack.enter_context(Publisher(settings))
+        asyncio.run(_serve(settings, publisher, told, address, tls))
 
 
 async def _serve(
-    settings: Settings, publisher: Publisher, address: Address, tls: ssl.SSLContext | None
+    settings: Settings, publisher: Publisher, told: MllpMetrics, address: Address, tls: ssl.SSLContext | None
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_defect)
     options = Options("mllp", settings.hl7_fallback_charset, settings.max_record_bytes)
-    server = Server(publisher, options, Limits(settings.mllp_connections, settings.kafka_delivery_seconds))
+    limits = Limits(settings.mllp_connections, settings.kafka_delivery_seconds)
+    server = Server(publisher, options, limits, told)
     for number in (SIGTERM, SIGINT):
         loop.add_signal_handler(number, server.stop)
     await server.start(address.host, address.port, tls)

@@ -22,10 +22,12 @@ from loaders.errors import CdwError
 from loaders.hl7.decoder import Message
 from loaders.hl7.framing import END_BLOCK, START_BLOCK, FrameCutter, Piece
 from loaders.hl7.publish import publish_place
+from loaders.hl7.rejects import Code
 from loaders.hl7.stream import PARTS, Numbering, Options
 from loaders.kafka.outgoing import Outgoing
 from loaders.kafka.producer import FATAL, Done
 from loaders.mllp.acknowledge import Header, Outcome, acknowledge, read_header
+from loaders.mllp.metrics import MllpMetrics
 
 # What is read at once; as much again waits in asyncio, the rest in the sender.
 _CHUNK_BYTES = 65_536
@@ -83,10 +85,11 @@ class _Window:
 class Server:
     """An MLLP server: started, it listens until it is stopped."""
 
-    def __init__(self, publisher: Publishes, options: Options, limits: Limits) -> None:
+    def __init__(self, publisher: Publishes, options: Options, limits: Limits, metrics: MllpMetrics) -> None:
         """``options`` are those of every sender; the source of its messages is its address."""
         self.options = options
         self.large_frames = asyncio.Semaphore(_LARGE_FRAMES)
+        self.metrics = metrics
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._publisher = publisher
         self._window = _Window(_WINDOW_BYTES)
@@ -159,11 +162,13 @@ class Server:
         """
         size = sum(len(record.value or b"") for record in records)
         await self._window.enter(size)
+        number = self.metrics.published()
         loop = asyncio.get_running_loop()
         failure: asyncio.Future[str | None] = loop.create_future()
 
         def settle(name: str | None) -> None:
             self._window.leave(size)
+            self.metrics.settled(number, is_stored=name is None)
             failure.set_result(name)
             if name == FATAL:
                 self._is_failed = True
@@ -182,12 +187,14 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         if len(self._conversations) >= self._limits.connections or self.stopping.done():
+            self.metrics.refused()
             _log.warning("mllp_refused", peer=peer, connections=len(self._conversations))
             writer.close()
             return
         # A sender whose machine has gone without a word is found out by the kernel.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._conversations[task] = writer.transport
+        self.metrics.opened()
         try:
             await _Conversation(self, peer, reader, writer).run()
         except Exception as error:
@@ -200,6 +207,7 @@ class Server:
             with suppress(OSError):
                 await writer.wait_closed()  # the last ACKs are on their way
             del self._conversations[task]
+            self.metrics.closed()
 
 
 class _Answer(NamedTuple):
@@ -207,6 +215,7 @@ class _Answer(NamedTuple):
 
     failure: "asyncio.Future[str | None]"
     outcome: Outcome
+    code: Code | None
     header: Header | None
     sha256: str
 
@@ -286,22 +295,22 @@ class _Conversation:
         for place in self._numbering.places(pieces):
             publication = publish_place(place, self._options)
             result = publication.result
+            outcome: Outcome = "stored"
+            code: Code | None = None
             if isinstance(result, Message):
-                outcome: Outcome = "stored"
                 digest = result.meta["sha256"]
             else:
-                outcome = "rejected"
-                digest = result["sha256"]
+                outcome, code, digest = "rejected", result["code"], result["sha256"]
                 self._log.warning(
                     "mllp_rejected",
-                    code=result["code"],
+                    code=code,
                     position=result["position"],
                     byte_offset=result["byte_offset"],
                     sha256=digest,
                 )
             header = read_header(place, publication)
             failure = await self._server.publish(publication.records)
-            await self._answers.put(_Answer(failure, outcome, header, digest))
+            await self._answers.put(_Answer(failure, outcome, code, header, digest))
 
     async def _answer(self) -> None:
         """Answer in the order in which messages came, each when Kafka has it or has failed to take it."""
@@ -312,6 +321,7 @@ class _Conversation:
                 outcome = "not stored"
                 self._log.error("mllp_not_stored", failure=failure, sha256=answer.sha256)
             self._counts[outcome] += 1
+            self._server.metrics.answered(outcome, answer.code)
             ack = acknowledge(answer.header, outcome, datetime.now(UTC)) if answer.header else None
             if failure and ack is None:
                 self._writer.close()  # the only word there is for a sender that is told nothing else

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 
 import hl7
@@ -40,7 +41,8 @@ class Listener:
     """A ``cdw ingest --mllp`` that may be stopped, killed and started again."""
 
     def __init__(self, kafka: Cluster, log: Path) -> None:
-        self.port = free_port()
+        self.port, self._probes = free_port(), free_port()
+        self._options = f"--mllp {LOCALHOST}:{self.port} --metrics {LOCALHOST}:{self._probes}".split()
         self._log = log
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("CDW_")
@@ -60,7 +62,7 @@ class Listener:
         command = "from loaders.cli import main; main()"
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", command, "ingest", "--mllp", f"{LOCALHOST}:{self.port}"],
+                [sys.executable, "-c", command, "ingest", *self._options],
                 cwd=PROJECT,
                 env=self._environment,
                 stderr=log,
@@ -74,6 +76,15 @@ class Listener:
 
     def connect(self) -> socket.socket:
         return socket.create_connection((LOCALHOST, self.port), SECONDS)
+
+    def health(self) -> int:
+        """The status that a probe gets; the metrics are there too."""
+        connection = HTTPConnection(LOCALHOST, self._probes, timeout=SECONDS)
+        connection.request("GET", "/metrics")
+        assert b"cdw_mllp_messages_total" in connection.getresponse().read()
+        connection = HTTPConnection(LOCALHOST, self._probes, timeout=SECONDS)
+        connection.request("GET", "/health")
+        return connection.getresponse().status
 
     def kill(self) -> None:
         self.child.kill()
@@ -156,15 +167,18 @@ def test_a_kafka_that_is_away_is_answered_so_and_a_retry_helps(kafka: Cluster, l
     broker = kafka.brokers[0]
     with listener.connect() as sender:
         assert ask(sender, message(1)) == "AA 1"
+        assert listener.health() == 200
         broker.kill()
         assert ask(sender, message(2)) == "AE 2"
         assert ask(sender, b"MSH|^~\\&|A|FAC|||1|||3|P|2.5\rNTE|||Zzcanary\r") == "AE 3"
+        assert listener.health() == 503
         kafka.start()
         said = "AE 2"
         for _ in range(10):  # the producer may find its way back a moment later
             if said == "AE 2":
                 said = ask(sender, message(2))
         assert said == "AA 2"
+        assert listener.health() == 200
     assert {*values(kafka, ORIGINALS)} == {message(1), message(2)}
     assert len(listener.events("mllp_not_stored")) >= 2
 

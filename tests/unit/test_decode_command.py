@@ -327,6 +327,7 @@ def test_a_topic_directory_that_is_a_file_is_said(feed: Path) -> None:
         ("ingest", "name files, or an address"),
         ("ingest f --mllp 127.0.0.1:2575", "name files, or an address"),
         ("ingest f --insecure", "are for --mllp"),
+        ("ingest f --metrics 127.0.0.1:1", "are for --mllp"),
         ("ingest --mllp 2575", "HOST:PORT is needed"),
         ("ingest --mllp 127.0.0.1:2575 --to-dir topics", "publishes to Kafka"),
         ("ingest --mllp 127.0.0.1:2575 --tls-cert file", "TLS needs --tls-cert, --tls-key and --tls-ca"),

@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from loaders.kafka.outgoing import Outgoing
 from loaders.kafka.producer import FATAL, Done
 from loaders.mllp import server as server_module
 from loaders.mllp.listen import Certificates, _context, listen
+from loaders.mllp.metrics import MllpMetrics
 from loaders.mllp.server import Limits, Server
 from loaders.settings import Settings
 
@@ -144,7 +146,12 @@ async def listening(
     connections: int = 1_000, delivery_seconds: float = SECONDS, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Place]:
     hand = Hand()
-    server = Server(hand, Options("mllp", max_bytes=MAX_BYTES), Limits(connections, delivery_seconds))
+    server = Server(
+        hand,
+        Options("mllp", max_bytes=MAX_BYTES),
+        Limits(connections, delivery_seconds),
+        MllpMetrics(delivery_seconds),
+    )
     port = await server.start(HOST, 0, tls)
     yield Place(server, hand, port)
     server.stop()
@@ -533,7 +540,7 @@ def test_a_producer_that_has_ended_ends_the_server() -> None:
     async def run() -> None:
         hand = Hand()
         hand.failure = FATAL
-        server = Server(hand, Options("mllp"), Limits(10, SECONDS))
+        server = Server(hand, Options("mllp"), Limits(10, SECONDS), MllpMetrics(SECONDS))
         place = Place(server, hand, await server.start(HOST, 0))
         sender = await place.connect()
         await sender.send(framed(message(1)))
@@ -590,10 +597,59 @@ def test_the_log_has_places_hashes_and_counts_only() -> None:
         assert value not in repr(logs)
 
 
+def test_metrics_and_health_say_what_became_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with listening(connections=1) as place:
+            metrics = place.server.metrics
+
+            def value(name: str, **labels: str) -> float | None:
+                return metrics.registry.get_sample_value(f"cdw_mllp_{name}", labels)
+
+            sender = await place.connect()
+            await sender.send(framed(message(1)) + framed(BROKEN))
+            assert [await sender.answer(), await sender.answer()] == ["AA 1", "AR 7"]
+            assert metrics.health().is_well
+            place.hand.failure = "_MSG_TIMED_OUT"
+            await sender.send(framed(BROKEN))
+            assert await sender.answer() == "AE 7"
+            assert not metrics.health().is_well
+            place.hand.failure = None
+            place.hand.is_holding = True
+            await sender.send(framed(message(2)))
+            await until(lambda: place.hand.held)
+            assert value("waiting_messages") == value("connections") == 1
+            assert await (await place.connect()).rest() == b""
+            assert value("refused_connections_total") == 1
+            place.hand.release()
+            assert await sender.answer() == "AA 2"
+            assert metrics.health().is_well
+            counts = [
+                value("messages_total", outcome=outcome) for outcome in ("stored", "rejected", "not stored")
+            ]
+            assert counts == [2, 1, 1]
+            assert value("rejects_total", code="E_NO_MESSAGE_TYPE") == 1
+            assert value("kafka_seconds_count") == 4
+            assert value("waiting_messages") == value("oldest_waiting_age_seconds") == 0
+            # What waits for longer than Kafka may take: this process itself does not go on.
+            place.hand.is_holding = True
+            await sender.send(framed(message(3)))
+            await until(lambda: place.hand.held)
+            assert metrics.health().is_well
+            now = time.monotonic()
+            with monkeypatch.context() as patch:
+                patch.setattr("loaders.mllp.metrics.time.monotonic", lambda: now + SECONDS + 1)
+                health = metrics.health()
+            assert not health.is_well
+            assert json.loads(health.as_json())["oldest_waiting_age_seconds"] > SECONDS
+            place.hand.release()
+
+    asyncio.run(run())
+
+
 def test_an_address_that_is_taken_is_told() -> None:
     async def run() -> None:
         async with listening() as place:
-            other = Server(place.hand, Options("mllp"), Limits(1, 1))
+            other = Server(place.hand, Options("mllp"), Limits(1, 1), MllpMetrics(1))
             with pytest.raises(CdwError, match="cannot be listened on"):
                 await other.start(HOST, place.port)
 
