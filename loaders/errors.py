@@ -1,5 +1,7 @@
 """The one error that a user of ``cdw`` is shown."""
 
+from typing import ClassVar
+
 
 class CdwError(Exception):
     """Something the user can mend: what happened, where, and what to do about it.
@@ -20,6 +22,9 @@ class AwayError(CdwError):
     """A part that is down, full, locked or read-only for now: the same may work later, nothing is wrong
     with the records.
     """
+
+    part: ClassVar[str] = "warehouse"
+    """Which part, for metrics."""
 
 
 class DataError(CdwError):

@@ -5,17 +5,11 @@ import time
 from dataclasses import dataclass
 
 from loaders.errors import AwayError
-from loaders.kafka.cluster import KafkaAwayError
 from loaders.kafka.load import Observer
 from loaders.kafka.watch import View
 
 # librdkafka asks and reports every second: Kafka that was not heard of for that long is away.
 _SILENCE_SECONDS = 10.0
-
-
-def part_of(error: AwayError) -> str:
-    """Which part is away: a metric's label."""
-    return "kafka" if isinstance(error, KafkaAwayError) else "warehouse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +51,14 @@ class Pulse(Observer):
 
     def __init__(self, max_age: float) -> None:
         """``max_age``: how long a record may wait, and how long that may be unknown, in seconds."""
-        self.view = View(time.time(), {})
+        now = time.time()
+        self.view = View(now, now, {})
         self._max_age = max_age
         self._waiting_for: str | None = None
 
     def waiting(self, error: AwayError) -> None:
         """Nothing goes on until this is mended."""
-        self._waiting_for = part_of(error)
+        self._waiting_for = error.part
 
     def resumed(self) -> None:
         """It is mended."""
@@ -74,8 +69,9 @@ class Pulse(Observer):
         self.view = view
 
     def waiting_for(self) -> str | None:
-        """What the load waits for: ``warehouse``, ``kafka`` or nothing."""
-        if self._waiting_for is None and time.time() - self.view.known_at > _SILENCE_SECONDS:
+        """What the load waits for: ``warehouse``, ``kafka``, ``registry`` (of schemas) or nothing."""
+        # By what it saw itself: a thread that is busy sees nothing, whether Kafka is there or not.
+        if self._waiting_for is None and self.view.at - self.view.known_at > _SILENCE_SECONDS:
             return "kafka"
         return self._waiting_for
 

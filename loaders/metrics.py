@@ -133,7 +133,7 @@ class _Partitions(Collector):
         waiting = GaugeMetricFamily(
             "cdw_load_waiting", "1 where nothing is loaded because this part is away.", labels=["part"]
         )
-        for part in ("kafka", "warehouse"):
+        for part in ("kafka", "registry", "warehouse"):
             waiting.add_metric([part], health.waiting_for == part)
         yield from (position, end, lag, age, waiting)
         yield GaugeMetricFamily(

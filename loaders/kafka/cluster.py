@@ -71,6 +71,8 @@ def in_words(offsets: Mapping[Key, int]) -> dict[str, dict[int, int]]:
 class KafkaAwayError(AwayError):
     """Kafka cannot be reached for now."""
 
+    part = "kafka"
+
 
 class KafkaCluster:
     """A cluster to be asked; every method raises AwayError where there is no answer."""

@@ -20,6 +20,12 @@ _PASSING = frozenset({408, 429})
 _CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
+class RegistryAwayError(AwayError):
+    """The schema registry cannot be reached for now."""
+
+    part = "registry"
+
+
 class SchemaRegistry:
     """A registry that speaks Confluent's protocol."""
 
@@ -72,7 +78,7 @@ class SchemaRegistry:
         except Exception as error:  # of the HTTP library, which is another one by the client's version
             status, what = None, type(error).__name__
         if status is None or status in _PASSING or status >= 500:
-            raise AwayError(
+            raise RegistryAwayError(
                 f"the schema registry does not answer ({what})",
                 where=self.where,
                 do="see that it runs and can be reached (CDW_SCHEMA_REGISTRY_URL)",

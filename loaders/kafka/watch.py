@@ -45,10 +45,12 @@ class Standing(NamedTuple):
 
 
 class View(NamedTuple):
-    """All partitions of this loader; ``known_at``: from when on nothing is known of one of them, or of the
-    group itself.
+    """All partitions of this loader, as they were at a time.
+
+    ``known_at`` is from when on nothing was known of one of them, or of the group itself.
     """
 
+    at: float
     known_at: float
     partitions: Mapping[Key, Standing]
 
@@ -112,4 +114,4 @@ class Watch:
         times = [self._member_at, *(each.known_at for each in partitions.values())]
         if self._unplaced_at is not None:
             times.append(self._unplaced_at)
-        return View(min(times), partitions)
+        return View(now, min(times), partitions)

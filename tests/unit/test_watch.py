@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from loaders.errors import AwayError
 from loaders.health import Pulse
-from loaders.kafka.cluster import Key
+from loaders.kafka.cluster import KafkaAwayError, Key
 from loaders.kafka.load import Observer
+from loaders.kafka.registry import RegistryAwayError
 from loaders.kafka.statistics import KnownEnd, Statistics, read_statistics
 from loaders.kafka.watch import Held, Standing, View, Watch
 
@@ -85,7 +87,7 @@ def test_an_end_that_was_not_asked_for_again_is_no_end(watch: Watch) -> None:
 
 def test_a_partition_that_was_given_away_is_begun_anew(watch: Watch) -> None:
     watch.hear(report(200, 5))
-    assert watch.view({}, (), 201) == View(200, {})
+    assert watch.view({}, (), 201) == View(201, 200, {})
     assert look(watch, 210, 5) == Standing(5, None, None, 210)
 
 
@@ -144,12 +146,29 @@ def test_health(
 ) -> None:
     pulse = Pulse(10)
     since = None if waiting_since is None else 1_000 - waiting_since
-    pulse.seen(View(1_000 - known_for, {KEY: Standing(1, 2, since, 1_000 - known_for)}))
+    pulse.seen(View(1_000, 1_000 - known_for, {KEY: Standing(1, 2, since, 1_000 - known_for)}))
     monkeypatch.setattr("time.time", lambda: 1_000.0)
     assert pulse.health().is_well == is_well
     # Whatever it was: a thread that tells nothing more is not well for long.
     monkeypatch.setattr("time.time", lambda: 1_010.5)
     assert not pulse.health().is_well
+
+
+@pytest.mark.parametrize(("known_for", "waiting_for"), [(9, None), (11, "kafka")])
+def test_a_kafka_that_is_not_heard_of_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, known_for: float, waiting_for: str | None
+) -> None:
+    pulse = Pulse(300)
+    pulse.seen(View(1_000, 1_000 - known_for, {}))
+    # A thread that is busy since hears nothing either: that is nobody's fault.
+    monkeypatch.setattr("time.time", lambda: 1_100.0)
+    assert pulse.waiting_for() == waiting_for
+    for error in (AwayError, KafkaAwayError, RegistryAwayError):
+        pulse.waiting(error("x", where="y", do="z"))
+        assert pulse.waiting_for() == error.part
+    assert (AwayError.part, KafkaAwayError.part, RegistryAwayError.part) == ("warehouse", "kafka", "registry")
+    pulse.resumed()
+    assert pulse.waiting_for() == waiting_for
 
 
 def test_a_loader_that_never_sees_anything_is_not_well_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
