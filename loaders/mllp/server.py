@@ -39,8 +39,8 @@ _SMALL_FRAME_BYTES = 262_144
 _LARGE_FRAMES = 4
 # Together, of all senders: what has been published and not been acknowledged by Kafka.
 _WINDOW_BYTES = 64_000_000
-# A frame that does not go on for so long is cut: its sender is gone or has lost its place.
-_FRAME_SECONDS = 60.0
+# A sender that does not go on with a frame, or does not read its answers, for so long is cut off.
+_SILENCE_SECONDS = 60.0
 _HANDSHAKE_SECONDS = 10.0
 # Beyond what Kafka may take to acknowledge: for senders that do not read their ACKs.
 _STOP_SECONDS = 5.0
@@ -282,7 +282,7 @@ class _Conversation:
         either: set[asyncio.Future[Any]] = {reading, stopping}
         await asyncio.wait(
             either,
-            timeout=_FRAME_SECONDS if held else None,
+            timeout=_SILENCE_SECONDS if held else None,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if reading.done():
@@ -329,6 +329,8 @@ class _Conversation:
             if ack and not is_gone:
                 try:
                     self._writer.write(START_BLOCK + ack + END_BLOCK + b"\r")
-                    await self._writer.drain()
-                except OSError:
+                    async with asyncio.timeout(_SILENCE_SECONDS):
+                        await self._writer.drain()
+                except OSError:  # TimeoutError is one
                     is_gone = True
+                    self._writer.transport.abort()

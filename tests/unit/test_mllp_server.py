@@ -432,7 +432,7 @@ def test_more_senders_than_allowed_are_refused() -> None:
 def test_a_frame_that_does_not_go_on_is_cut_and_one_that_has_not_begun_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "_FRAME_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "_SILENCE_SECONDS", 0.05)
 
     async def run() -> None:
         async with listening() as place:
@@ -444,6 +444,23 @@ def test_a_frame_that_does_not_go_on_is_cut_and_one_that_has_not_begun_is_waited
             assert place.hand.rejects() == [("E_FRAME", message(2)[:40])]
             await idle.send(framed(message(3)))
             assert await idle.answer() == "AA 3"
+
+    asyncio.run(run())
+
+
+def test_a_sender_that_does_not_read_its_answers_is_cut_off_and_its_messages_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "_SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "acknowledge", lambda *arguments: b"x" * 20_000_000)
+
+    async def run() -> None:
+        async with listening() as place:
+            sender = await place.connect()
+            sender.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await sender.send(framed(message(1)) * 3)
+            await until(lambda: not place.server._conversations)
+            assert len(place.hand.originals()) == 3
 
     asyncio.run(run())
 
