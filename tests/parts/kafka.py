@@ -225,7 +225,18 @@ class Cluster:
     def create_topic(self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
         """Create a topic and wait until all its partitions are led."""
         new = NewTopic(topic, partitions, config=dict(config or {}))
-        self.admin.create_topics([new])[topic].result(SECONDS)
+
+        def is_made() -> bool:
+            try:
+                self.admin.create_topics([new])[topic].result(SECONDS)
+            except KafkaException as error:
+                # On a machine that is busy, a broker may seem to be gone for a moment.
+                if error.args[0].code() != KafkaError.INVALID_REPLICATION_FACTOR:
+                    raise
+                return False
+            return True
+
+        wait_until(is_made, f"topic {topic} is made")
         wait_until(lambda: self._partitions(topic) == partitions, f"topic {topic} is there")
 
     def add_partitions(self, topic: str, partitions: int) -> None:
