@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 
 from loaders.health import Pulse
 from loaders.metrics import LoadMetrics
+from loaders.mllp.metrics import MllpMetrics
 from tests.conftest import PROJECT
 
 
@@ -20,7 +21,8 @@ def samples(metrics: Iterable[Metric]) -> set[str]:
 
 
 def test_rules_name_metrics_that_are_told() -> None:
-    there = samples(LoadMetrics(Pulse(300)).registry.collect())
+    registries = [LoadMetrics(Pulse(300)).registry, MllpMetrics(30).registry]
+    there = {name for registry in registries for name in samples(registry.collect())}
     file = yaml.safe_load((PROJECT / "deploy" / "prometheus" / "alerts.yml").read_text())
     rules = [rule for group in file["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules)
