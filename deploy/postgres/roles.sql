@@ -20,6 +20,9 @@ begin
 end
 $$;
 
+-- The server's log says what it refused and why, without quoting the record.
+alter role cdw_loader set log_error_verbosity = 'terse';
+
 -- Schemas, and what is in them already, go to the role that writes there.
 do $$
 declare

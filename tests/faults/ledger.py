@@ -340,7 +340,7 @@ class Feed:
         unit, reading = "x" * self._random.randrange(200), self._random.randrange(2_000) / 100
         return (
             f'{{"device_id": "{CANARY}-{number % 7}", "metric_name": "Pressure\\t\\\\", '
-            f'"metric_value": {reading},\t"sequence": {number}, "unit":\n"{unit}"}}'
+            f'"metric_value": {reading},\t"sequence": {number}, "unit":\n"{unit}{CANARY}"}}'
         ).encode()
 
     def _flush(self, producer: Producer) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.conftest import DuckDB, use
+from tests.conftest import PROJECT, DuckDB, use
+from tests.faults.ledger import leaks
 from tests.faults.loader import Loader
 from tests.faults.scene import Scene
 from tests.parts.postgres import Server
@@ -229,7 +230,7 @@ REFUSAL = """
 create function refuse() returns trigger language plpgsql as $$
 begin
     if new.payload::text like '%"sequence": %7,%' then
-        raise exception using errcode = '22023', message = new.payload::text;
+        perform left(new.payload::text, -1)::json;  -- the server's words quote what they refuse
     end if;
     return new;
 end $$
@@ -239,18 +240,24 @@ end $$
 def test_what_only_postgres_refuses_is_found_alone(own_scene: Scene, own_postgres: Server) -> None:
     own_scene.feed.mixture(100)
     own_scene.finish()
+    roles = (PROJECT / "deploy/postgres/roles.sql").read_text(encoding="utf-8")
+    own_postgres.run(roles, f"alter role cdw_loader password '{own_postgres.password}'", REFUSAL)
     own_postgres.run(
-        REFUSAL,
-        "create trigger refuse before insert on raw.device_telemetry for each row execute function refuse()",
+        "create trigger refuse before insert on raw.device_telemetry for each row execute function refuse()"
     )
+    log = own_postgres.output.read_text()
     own_scene.feed.mixture(500)
-    own_scene.finish()
+    assert own_scene.start("--once", PGUSER="cdw_loader").wait() == 0
+    assert own_scene.faults() == []
     refused = own_postgres.rows(
         "select convert_from(bytes, 'utf8') like '%7,%' from raw_restricted.rejected_records "
-        "where reason = 'E_WAREHOUSE_22023'"
+        "where reason = 'E_WAREHOUSE_22P02'"
     )
     assert len(refused) > 10
     assert set(refused) == {(True,)}
+    more = own_postgres.output.read_text().removeprefix(log)
+    assert "ERROR:  invalid input syntax for type json" in more
+    assert not leaks(more), "nor may the server say what it refused"
 
 
 def test_what_only_duckdb_refuses_is_found_alone(duckdb_scene: Scene) -> None:

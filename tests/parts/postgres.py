@@ -62,6 +62,11 @@ class Server:
         )
 
     @property
+    def output(self) -> Path:
+        """What the server says."""
+        return self._folder / "output"
+
+    @property
     def env(self) -> dict[str, str]:
         """What the target of that name in profiles.yml.example reads."""
         return {
@@ -81,7 +86,7 @@ class Server:
         if self._process is None or not self._process.is_alive():
             self._process = Process(
                 [str(self._made.bin_path / "postgres"), "-D", str(self._made.pgdata)],
-                self._folder / "output",
+                self.output,
                 user=self._made.system_user,
                 orphaned=signal.SIGQUIT,
             )
