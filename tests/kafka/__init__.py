@@ -1,0 +1,1 @@
+"""What needs a real Kafka; a package, for files of the same name stand in the folders beside it."""
