@@ -44,6 +44,12 @@ def on_duckdb(duckdb_path: Path, profiles_dir: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
+def on_postgres(postgres: Postgres, profiles_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Postgres:
+    use(postgres, profiles_dir, monkeypatch)
+    return postgres
+
+
+@pytest.fixture
 def broker(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A broker with a topic of two partitions; to be named after the warehouse."""
     monkeypatch.setenv("CDW_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap)
@@ -243,6 +249,31 @@ def test_a_warehouse_that_is_away_is_ill_once_a_record_has_waited(
     running.stop()
     assert running.events("waiting")
     assert running.events("resumed")
+
+
+def test_a_load_that_hangs_is_ill(
+    on_postgres: Postgres, broker: Cluster, load: Callable[..., Running]
+) -> None:
+    send(broker, TELEMETRY, GOOD)
+    running = load()
+    running.wait_until_loaded(1)
+    on_postgres.run(
+        "create table gate as select 1",
+        "create function hang() returns trigger language plpgsql as $$ begin while exists (select from gate) "
+        "loop perform pg_sleep(0.05); end loop; return new; end $$",
+        "create trigger hang before insert on raw.load_batches for each row execute function hang()",
+    )
+    send(broker, TELEMETRY, GOOD)
+    # Its thread says nothing while it hangs: it has said before what it was about to load.
+    running.process.wait_until(
+        lambda: running.health()[1]["oldest_unloaded_age_seconds"] > MAX_AGE, "the record has waited"
+    )
+    body = running.wait_for_health(503, waiting_for=None)
+    assert body["unknown_seconds"] > 0
+    on_postgres.run("delete from gate")
+    running.wait_for_health(200, waiting_for=None)
+    running.wait_until_loaded(2)
+    running.stop()
 
 
 def test_a_kafka_that_is_away_is_ill_though_nothing_is_known_to_wait(
