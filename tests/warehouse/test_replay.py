@@ -241,7 +241,11 @@ def test_bytes_that_are_gone_stay_rejected(warehouse: Warehouse, undecoded: Path
 def test_bytes_of_another_hash_settle_no_reject(warehouse: Warehouse, source: Path) -> None:
     data = base64.b64encode(MESSAGE.format(1, "P1", "").encode()).decode()
     place = {"code": "E_OLD", "source": "feed", "position": 1, "byte_offset": 0}
-    values = [{"sha256": "0" * 64, "bytes": data}, {"bytes": data}, {"sha256": "1" * 64, "bytes": 7}]
+    values: list[dict[str, object]] = [
+        {"sha256": "0" * 64, "bytes": data},
+        {"bytes": data},
+        {"sha256": "1" * 64, "bytes": 7},
+    ]
     put(source, "hl7.rejected", *(json.dumps({**place, **value}).encode() for value in values))
     load_directory(source)
     assert not send_again(ALL, source).published
