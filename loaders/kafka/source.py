@@ -33,6 +33,7 @@ _PASSING = frozenset(
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._TRANSPORT,
+        KafkaError.UNKNOWN,  # of the broker itself
     }
 )
 # Of a topic that is not there (yet, or any more).
@@ -53,7 +54,7 @@ class Fetched(Protocol):
 
 
 class KafkaSource:
-    """The topics of a cluster, to be used in a ``with``."""
+    """The topics of a cluster; close it at the end, to leave the group."""
 
     def __init__(self, settings: Settings, topics: Sequence[str], group: str, into: Fetched) -> None:
         """Join the group, which takes effect with the first ``poll``.
@@ -193,7 +194,8 @@ class KafkaSource:
             self._fatal = CdwError(
                 f"the Kafka client cannot go on ({error.name()})",
                 where=self.where,
-                do="see that no other loader has the same CDW_KAFKA_INSTANCE_ID, then run this one again",
+                do="see that no other loader has the same CDW_KAFKA_INSTANCE_ID, and that the brokers know the "
+                "protocol of CDW_KAFKA_GROUP_PROTOCOL, then run this one again",
             )
         elif code not in _PASSING and not error.retriable():
             self._fatal = CdwError(
@@ -242,6 +244,13 @@ class KafkaSource:
 class _Log:
     """Takes librdkafka's own log lines into ours: addresses, topics and errors, nothing of a record."""
 
+    def __init__(self) -> None:
+        """Nothing has been told yet."""
+        self._told_at: dict[str, float] = {}
+
     def log(self, level: int, _form: str, facility: str, _client: str, text: str) -> None:
-        """As ``logging.Logger.log`` is called by confluent_kafka."""
-        log.log(level, "librdkafka", facility=facility, text=text)
+        """As ``logging.Logger.log`` is called by confluent_kafka; what lasts is said again after a while."""
+        now = time.monotonic()
+        if now - self._told_at.get(facility, -_SECONDS_A_REPEAT) >= _SECONDS_A_REPEAT:
+            self._told_at[facility] = now
+            log.log(level, "librdkafka", facility=facility, text=text)
