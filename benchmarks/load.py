@@ -7,6 +7,7 @@ it with a tenth of them.
 
 import argparse
 import itertools
+import logging
 import os
 import random
 import shutil
@@ -26,6 +27,7 @@ import duckdb
 import msgspec
 import psycopg
 import pyarrow as pa
+import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from benchmarks.decode import make_oru
@@ -71,8 +73,8 @@ _to_json = msgspec.json.Encoder().encode
 def telemetry(folder: Path, count: int) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of readings as the simulator makes them, by device time, none of them garbage."""
     hours = count * 30 // 3600 // 3 // 100 + 1  # three metrics every 30 seconds
-    command = [CDW, "simulate", "--out", folder, "--patients", "100", "--hours", str(hours)]
-    subprocess.run([*command, "--defect", "clogged_filter:DEV-0003"], check=True, stdout=subprocess.DEVNULL)
+    command = [str(CDW), "simulate", "--out", str(folder), "--patients", "100", "--hours", str(hours)]
+    subprocess.run([*command, "--defect", "clogged_filter:DEV-0003"], check=True, capture_output=True)
     with (folder / f"{TELEMETRY}.jsonl").open("rb") as lines:
         for line in lines:
             yield line.split(b'"', 4)[3], line[:-1]
@@ -217,7 +219,9 @@ class Bench:
         before = {name: cpu_seconds(pid) for name, pid in self.servers.items()}
         begun = time.perf_counter()
         command = [str(CDW), "load", "--once", "--start", "earliest"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        said = self.folder / "said"
+        with said.open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=stream)
         most = 0.0
         while not (waited := os.wait4(process.pid, os.WNOHANG))[0]:
             most = max(most, most_megabytes(process.pid))
@@ -225,7 +229,7 @@ class Bench:
         seconds = time.perf_counter() - begun
         _, status, usage = waited
         if status:
-            raise SystemExit(f"failed: {' '.join(command)}")
+            raise SystemExit(f"failed: {' '.join(command)}\n{said.read_text()}")
         cpu = {name: cpu_seconds(pid) - before[name] for name, pid in self.servers.items()}
         return Cost(seconds, {"loader": usage.ru_utime + usage.ru_stime, **cpu}, most)
 
@@ -258,6 +262,7 @@ def consume(bench: Bench, topic: str, count: int) -> Iterator[list[Message]]:
 def consume_and_validate(bench: Bench, topic: str, count: int) -> float:
     """Seconds for the first half of the serial limit."""
     check = Gate(bench.topics[topic], 4_000_000).check
+    check(b"{}")  # the gate makes something when it is first used
     begun = time.perf_counter()
     for found in consume(bench, topic, count):
         for message in found:
@@ -551,46 +556,48 @@ def cpu_cells(costs: list[Cost], count: int) -> str:
     )
 
 
+def head(*names: str) -> None:
+    """Begin a table."""
+    print(f"\n| {' | '.join(names)} |\n|{'---|' * len(names)}", flush=True)
+
+
 def compare(bench: Bench, scale: float) -> None:
     """Print all tables."""
-    count, backlog, results = (int(number * scale) for number in (RECORDS, BACKLOG, RESULTS))
+    count, backlog, results, sink_count = (
+        int(number * scale) for number in (RECORDS, BACKLOG, RESULTS, SINK_RECORDS)
+    )
+    print(f"{os.cpu_count()} cores; medians of {ROUNDS} rounds; CPU in µs a record")
+    limits = ("of the serial limit", "of the bare append")
+    head("records", "into", "records/s", "MB/s", *limits, "CPU: cdw", "Kafka", "Postgres")
+    # The loader loads all topics that are there: one at a time is.
+    bench.kafka.create_topic(HL7, PARTITIONS)
+    rounds(bench, HL7, results, fill(bench.kafka, HL7, messages(results)))
+    bench.kafka.delete_topics(HL7)
     readings = telemetry(bench.folder / "topics", backlog)
     bench.kafka.create_topic(TELEMETRY, PARTITIONS)
-    size = fill(bench.kafka, TELEMETRY, itertools.islice(readings, count))
-    print(f"{os.cpu_count()} cores; medians of {ROUNDS} rounds; CPU in microseconds a record\n")
-    print(
-        "| records | into | records/s | MB/s | of the serial limit | of the bare append | CPU: cdw | Kafka | Postgres |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    rounds(bench, TELEMETRY, count, size)
+    rounds(bench, TELEMETRY, count, fill(bench.kafka, TELEMETRY, itertools.islice(readings, count)))
 
-    print(
-        "\n| JDBC sink | records/s | cdw / sink | CPU: Connect | Kafka | Postgres | MB |\n|---|---|---|---|---|---|---|"
-    )
-    sink_count = int(SINK_RECORDS * scale)
+    head("JDBC sink", "records/s", "cdw / sink", "CPU: Connect", "Kafka", "Postgres", "Connect, MB")
     bench.kafka.create_topic(WITH_SCHEMA, PARTITIONS)
     fill(bench.kafka, WITH_SCHEMA, with_schema(copies(bench, sink_count)))
     sinks(bench, count, sink_count)
 
-    print("\n| step | into | µs a record | of it CPU of the loader's thread |\n|---|---|---|---|")
+    head("step", "into", "µs a record", "CPU of the loader's thread")
     for target in TARGETS:
         with bench.fresh(target):
             for step, (wall, cpu) in profile(bench, TELEMETRY, count).items():
                 print(f"| {step} | {target} | {wall:.2f} | {cpu:.2f} |", flush=True)
 
+    head("backlog", "into", "seconds", "records/s", "most memory, MB")
     fill(bench.kafka, TELEMETRY, itertools.islice(readings, backlog - count))
-    print("\n| backlog | into | seconds | records/s | most memory, MB |\n|---|---|---|---|---|")
     for target in TARGETS:
         with bench.fresh(target):
             cost = bench.load(TELEMETRY, backlog)
+        rate = backlog / cost.seconds
         print(
-            f"| {backlog:,} | {target} | {cost.seconds:.0f} | {backlog / cost.seconds:,.0f} | {cost.megabytes:.0f} |",
+            f"| {backlog:,} | {target} | {cost.seconds:.0f} | {rate:,.0f} | {cost.megabytes:.0f} |",
             flush=True,
         )
-    bench.kafka.delete_topics(TELEMETRY, WITH_SCHEMA)
-    bench.kafka.create_topic(HL7, PARTITIONS)
-    print()
-    rounds(bench, HL7, results, fill(bench.kafka, HL7, messages(results)))
 
 
 def copies(bench: Bench, count: int) -> Iterator[tuple[bytes, bytes]]:
@@ -605,6 +612,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="so many times the records")
     scale = parser.parse_args().scale
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with (
         tempfile.TemporaryDirectory(prefix="cdw-bench-") as folder,
         tempfile.TemporaryDirectory(prefix="cdw-postgres-", ignore_cleanup_errors=True) as data,
