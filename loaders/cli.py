@@ -190,7 +190,10 @@ def purge_command(  # noqa: PLR0913, PLR0917 - an argument an option
     ] = None,
     keep_rejects: Annotated[
         bool,
-        typer.Option("--keep-rejects", help="With --patient: leave rejects whose bytes hold the id."),
+        typer.Option(
+            "--keep-rejects",
+            help="With --patient: leave rejects, and originals without a message, whose bytes hold the id.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

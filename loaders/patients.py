@@ -86,6 +86,10 @@ class Finder:
         """Whether bytes that nobody could read hold the id as a word, whosever it may be; in base64 too."""
         return bool(self._token.search(data)) or any(map(self._token.search, _inner(data)))
 
+    def is_in_headers(self, headers: str) -> bool:
+        """Whether a name or value among a record's headers, as raw keeps them, holds the id as a word."""
+        return any(map(self.is_in_bytes, _header_parts(headers)))
+
 
 def is_in_key(key: str, name: str, number: str) -> bool:
     """Whether a record's key is an id, or JSON (with its schema or without) in which the field has it."""
@@ -106,6 +110,14 @@ def _inner(data: bytes) -> Iterator[bytes]:
         yield base64.b64decode(value["bytes"], validate=True)
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         return
+
+
+def _header_parts(headers: str) -> Iterator[bytes]:
+    """The names and values; a value that is no text stands there in base64."""
+    for entry in json.loads(headers):
+        yield entry["key"].encode()
+        yield (entry.get("value") or "").encode()
+        yield base64.b64decode(entry.get("base64", ""))
 
 
 def _token(number: str) -> re.Pattern[bytes]:

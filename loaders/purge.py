@@ -87,7 +87,8 @@ def before(time: datetime, project: Path, names: Sequence[str] = ()) -> Plan:
 def naming(identifier: Identifier, project: Path, *, keep_rejects: bool = False) -> Plan:
     """Plan to purge every record that names a patient identifier; one that names others too goes whole.
 
-    Rejects cannot be read: those whose bytes hold the id as a word go, whosever it is, unless they are kept.
+    Rejects and originals without a loaded message cannot be read: those whose bytes hold the id as a word go,
+    whosever it is, unless they are kept.
 
     Raises:
         CdwError: the project's variables or seeds cannot be read.
@@ -111,9 +112,13 @@ def naming(identifier: Identifier, project: Path, *, keep_rejects: bool = False)
         if not keep_rejects:
             read[_REJECTED] = _hl7_rejects(statements, finder)
             read[REJECTS] = _rejects(statements, finder)
+            read[_ORIGINALS] = _originals(statements, finder)
         found = Found(statements)
         for table, records in read.items():
-            yield _Part(table, found.note(table, records))
+            condition = found.note(table, records)
+            if table != _ORIGINALS:
+                yield _Part(table, condition)
+        # By hash: those of the messages and rejects above, and those just found.
         yield _Part(_ORIGINALS, Found.IN_HASHES)
         found.forget()
 
@@ -207,9 +212,21 @@ def _hl7_rejects(statements: Statements, finder: Finder) -> list[Coordinates]:
 
 
 def _rejects(statements: Statements, finder: Finder) -> list[Coordinates]:
-    rejects = statements.stream(f"select {COORDINATES}, _key, bytes from {REJECTS}")  # noqa: S608 - our own names
+    rejects = statements.stream(
+        f"select {COORDINATES}, _key, _key_bytes, cast(_headers as text), bytes from {REJECTS}"  # noqa: S608
+    )
     return [
         Coordinates(*at)
-        for *at, key, data in rejects
-        if finder.is_in_bytes(data or b"") or finder.is_in_bytes((key or "").encode())
+        for *at, key, key_bytes, headers, data in rejects
+        if any(map(finder.is_in_bytes, (data or b"", key_bytes or b"", (key or "").encode())))
+        or finder.is_in_headers(headers or "[]")
     ]
+
+
+def _originals(statements: Statements, finder: Finder) -> list[Coordinates]:
+    """Originals that no message stands for: it was refused, or purged, or is not loaded yet."""
+    originals = statements.stream(
+        f"select {COORDINATES}, o.sha256, o.bytes from {_ORIGINALS} o where not exists "  # noqa: S608
+        f"(select 1 from {_MESSAGES} m where ((m.payload->'meta')->>'sha256') = o.sha256)"
+    )
+    return [Coordinates(*at) for *at, data in originals if finder.is_in_bytes(data)]

@@ -20,7 +20,7 @@ from loaders.profile import find_target
 from loaders.purge import Plan, Purged, before, naming, purge
 from loaders.topics import load_topics
 from loaders.warehouse import open_warehouse
-from loaders.warehouse.protocol import Batch, Partition, Record
+from loaders.warehouse.protocol import Batch, Partition, Record, Reject
 from loaders.warehouse.statements import Statements
 from tests.conftest import PROJECT, Postgres, Warehouse, use
 from tests.warehouse.test_field_names import project_with_names, theirs
@@ -251,6 +251,48 @@ def test_messages_of_another_shape_are_searched_as_text(warehouse: Warehouse, so
     load_records(partition_of(source, "hl7.messages"), records, datetime(2026, 1, 1))
     assert carry_out(naming(PATIENT, PROJECT)).rows == {"hl7.messages": 2}
     assert offsets(warehouse, "raw.hl7_messages") == [1]
+
+
+def test_originals_that_no_message_stands_for_are_searched(warehouse: Warehouse, source: Path) -> None:
+    load_directory(source)
+    carry_out(before(datetime(2999, 1, 1, tzinfo=UTC), PROJECT, ["hl7.messages"]))
+    # Whose an id is, is not known of bytes: who must not lose another's keeps them all.
+    kept = carry_out(naming(PATIENT, PROJECT, keep_rejects=True)).rows
+    assert "hl7.originals" not in kept
+    assert carry_out(naming(PATIENT, PROJECT)).rows["hl7.originals"] == len(MESSAGES)
+    assert warehouse.rows(f"select bytes from {ORIGINALS}") == [(MESSAGES[6][1].encode(),)]
+    assert not unbalanced(warehouse)
+
+
+def test_originals_of_messages_that_the_gate_refused_go_too(warehouse: Warehouse, source: Path) -> None:
+    file = source / "hl7.messages.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"}\n", b',"x":1,"x":1}\n'))
+    rejects = load_directory(source).rejects
+    assert rejects["hl7.messages", "E_REPEATED_KEY"] == len(MESSAGES)
+    purged = carry_out(naming(PATIENT, PROJECT))
+    assert purged.rows["hl7.originals"] == len(MESSAGES)
+    assert purged.rejects["hl7.messages"] == len(MESSAGES) - 1
+    assert warehouse.rows(f"select bytes from {ORIGINALS}") == [(MESSAGES[6][1].encode(),)]
+    assert not unbalanced(warehouse)
+
+
+def test_rejects_are_searched_with_all_that_came_with_them(warehouse: Warehouse, source: Path) -> None:
+    records = [
+        Record(0, b"no JSON", key_bytes=b"\xff\0MRN0001"),
+        Record(1, None, key_bytes=b"\xffMRN00012"),
+        Record(2, b"no JSON", headers='[{"key":"a","value":null},{"key":"a","value":"of\\nMRN0001"}]'),
+        Record(3, b"no JSON", headers='[{"key":"a","base64":"/01STjAwMDE="}]'),
+        Record(4, b"no JSON", headers='[{"key":"MRN0001","value":""}]'),
+        Record(5, b"no JSON", headers='[{"key":"a","value":"MRN00012"}]'),
+        Record(6, b"no JSON", key="of MRN0001"),
+    ]
+    rejects = [Reject("E_NOT_JSON", record) for record in records]
+    partition = partition_of(source, "device.telemetry")
+    with open_warehouse(find_target()) as opened:
+        opened.prepare(list(load_topics(PROJECT).values()))
+        opened.load([Batch(partition, 0, 7, [], rejects, 0, 1, "1" * 64, None, datetime(2026, 1, 1))])
+    carry_out(naming(PATIENT, PROJECT))
+    assert offsets(warehouse, REJECTS) == [1, 5]
 
 
 def test_what_arrived_before_goes(warehouse: Warehouse, source: Path) -> None:
