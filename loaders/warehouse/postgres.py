@@ -35,7 +35,7 @@ _ROWS_A_FETCH = 50
 # Nothing may hold the rows of another loader for long: not a lock that we wait for, and not we ourselves when
 # this process is stopped in the middle of a transaction.
 _OPTIONS = (
-    "-c timezone=UTC -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s -c statement_timeout=10min"
+    "-c timezone=UTC -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s -c statement_timeout=1min"
 )
 
 
@@ -64,6 +64,7 @@ class PostgresWarehouse(SqlWarehouse):
         self._target = target
         self._options = _OPTIONS + " -c default_transaction_read_only=on" * read_only
         self._connected: psycopg.Connection | None = None
+        self._is_maintenance = False
 
     @property
     def _connection(self) -> psycopg.Connection:
@@ -116,6 +117,7 @@ class PostgresWarehouse(SqlWarehouse):
     def _transaction(self) -> Iterator[None]:
         if self._connected is None or self._connected.closed:
             self._connected = self._connect()
+        self._is_maintenance = False
         try:
             with self._connection.transaction():
                 yield
@@ -126,15 +128,22 @@ class PostgresWarehouse(SqlWarehouse):
 
     def _locked(self) -> AwayError:
         """Say who holds a lock on the raw tables: applications and process ids, no statement of theirs."""
-        found = self._connection.execute(
-            "select distinct a.pid, a.application_name from pg_locks l join pg_class c on c.oid = l.relation "
-            "join pg_namespace n on n.oid = c.relnamespace join pg_stat_activity a on a.pid = l.pid "
-            "where l.granted and l.mode <> 'AccessShareLock' and a.pid <> pg_backend_pid() "
-            "and n.nspname in ('raw', 'raw_restricted') order by 1"
-        ).fetchall()
+        # Who only reads is in nobody's way, but for a maintenance that alters the table.
+        modes = "" if self._is_maintenance else "and l.mode <> 'AccessShareLock' "
+        try:
+            found = self._connection.execute(
+                "select distinct a.pid, a.application_name from pg_locks l "  # noqa: S608 - our own words
+                "join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace "
+                "join pg_stat_activity a on a.pid = l.pid and a.datname = current_database() "
+                f"where l.granted {modes}and a.pid <> pg_backend_pid() "
+                "and n.nspname in ('raw', 'raw_restricted') order by 1"
+            ).fetchall()
+        except psycopg.Error:  # the connection may be lost by now: that is told when it is needed again
+            found = []
         holders = ", ".join(f"PID {pid} ({application or 'unnamed'})" for pid, application in found)
+        undone = "this step was not done" if self._is_maintenance else "what was not loaded yet is not"
         return AwayError(
-            f"a raw table is locked by {holders or 'another session'}; what was not loaded yet is not",
+            f"a raw table is locked by {holders or 'another session'}; {undone}",
             where=self.where,
             do="wait for it to end; select pg_terminate_backend(PID) ends one that is stuck",
         )
@@ -143,6 +152,9 @@ class PostgresWarehouse(SqlWarehouse):
         # What is counted is what is deleted, whatever loaders commit meanwhile; and it may take its time.
         self._execute("set transaction isolation level repeatable read")
         self._execute("set local statement_timeout = 0")
+        # It may also think between two statements, while it decodes or asks a schema registry.
+        self._execute("set local idle_in_transaction_session_timeout = 0")
+        self._is_maintenance = True
         if self._execute("select pg_try_advisory_xact_lock(%s)", (_MAINTENANCE_LOCK,)) == [(True,)]:
             return
         holders = self._execute(

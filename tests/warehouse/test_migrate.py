@@ -14,7 +14,7 @@ from loaders.load import load_directory
 from loaders.migrate import migrate
 from loaders.profile import find_target
 from loaders.topics import load_topics
-from loaders.warehouse import layout, open_warehouse
+from loaders.warehouse import layout, open_warehouse, postgres
 from tests.conftest import PROJECT, Postgres, Warehouse
 from tests.warehouse.hospital import Runner
 
@@ -136,6 +136,47 @@ def test_one_at_a_time(old: Warehouse) -> None:
             migrate(find_target())
         holder.communicate(b"\n")
     assert migrate(find_target()) == (1, layout.VERSION)
+
+
+@pytest.mark.parametrize("warehouse", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["select count(*) from raw.load_positions"],
+        [
+            "update raw.load_positions set next_offset = next_offset + 1 where topic = 'device.telemetry'",
+            "insert into raw.load_batches (topic, row_count, reject_count) values ('device.telemetry', 1, 0)",
+            "insert into raw.device_telemetry select * from raw.device_telemetry where _offset = 0",
+        ],
+    ],
+    ids=["a dbt build", "a loader of the older version"],
+)
+def test_who_is_at_work_there_is_named_and_not_disturbed(
+    old: Postgres, topics: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        postgres, "_OPTIONS", postgres._OPTIONS.replace("lock_timeout=5s", "lock_timeout=100ms")
+    )
+    before = {table: len(old.rows(query)) for table, query in EVERYTHING.items()}
+    with old.connect() as other:
+        other.execute("set application_name = 'ward report'")
+        with other.transaction():
+            for statement in statements:
+                other.execute(statement)
+            at_work = rf"locked by PID {other.info.backend_pid} \(ward report\); this step was not done"
+            with pytest.raises(AwayError, match=at_work):
+                migrate(find_target())
+    assert migrate(find_target()) == (1, layout.VERSION)
+    new = len(statements) > 1
+    added = {"raw.device_telemetry": new, "raw.load_batches": new}
+    assert {table: len(old.rows(query)) - before[table] for table, query in EVERYTHING.items()} == {
+        table: added.get(table, 0) for table in EVERYTHING
+    }
+    # One that has nothing to do is in nobody's way, and nobody is in its.
+    with old.connect() as other, other.transaction():
+        for statement in statements:
+            other.execute(statement)
+        assert migrate(find_target()) == (layout.VERSION, layout.VERSION)
 
 
 @pytest.mark.parametrize("warehouse", ["duckdb"], indirect=True)
