@@ -117,6 +117,11 @@ class _Partitions(Collector):
         lag = GaugeMetricFamily(
             "cdw_load_lag_records", "Offsets from the position to the end.", labels=_PARTITION
         )
+        withheld = GaugeMetricFamily(
+            "cdw_load_withheld_records",
+            "Offsets behind an open transaction, which no reader is given before it ends.",
+            labels=_PARTITION,
+        )
         age = GaugeMetricFamily(
             "cdw_load_oldest_unloaded_age_seconds",
             "How long the oldest record that is not loaded has been waiting in Kafka, 0 where there is none.",
@@ -129,13 +134,14 @@ class _Partitions(Collector):
             if each.end is not None:
                 end.add_metric(labels, each.end)
                 lag.add_metric(labels, each.lag)
+                withheld.add_metric(labels, each.withheld)
             age.add_metric(labels, 0 if each.since is None else max(now - each.since, 0))
         waiting = GaugeMetricFamily(
             "cdw_load_waiting", "1 where nothing is loaded because this part is away.", labels=["part"]
         )
         for part in ("kafka", "registry", "warehouse"):
             waiting.add_metric([part], health.waiting_for == part)
-        yield from (position, end, lag, age, waiting)
+        yield from (position, end, lag, withheld, age, waiting)
         yield GaugeMetricFamily(
             "cdw_load_assigned_partitions", "Partitions that this loader loads.", value=health.partitions
         )

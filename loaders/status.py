@@ -46,7 +46,8 @@ class PartitionStatus:
 
     What only Kafka knows is None where it was not asked (``state`` is None: a topic directory) or did not
     answer (``unknown``). ``begin`` and ``end`` are Kafka's offsets, ``lag`` counts offsets, control records
-    among them; ``next_offset`` is None where nothing was ever loaded.
+    among them, and ``withheld`` those behind an open transaction, which no reader is given before it ends;
+    ``next_offset`` is None where nothing was ever loaded.
     """
 
     cluster: str
@@ -58,6 +59,7 @@ class PartitionStatus:
     begin: int | None = None
     end: int | None = None
     lag: int | None = None
+    withheld: int | None = None
     oldest_unloaded_at: str | None = None
     oldest_unloaded_age_seconds: float | None = None
     rows: int = 0
@@ -69,6 +71,8 @@ class PartitionStatus:
         parts = [f"next offset {self.next_offset}"] if self.next_offset is not None else []
         if self.end is not None:
             parts += [f"end {self.end}", f"lag {self.lag}"]
+        if self.withheld:
+            parts.append(f"{self.withheld} behind an open transaction (kafka-transactions.sh find-hanging)")
         if self.oldest_unloaded_age_seconds is not None:
             age = timedelta(seconds=round(self.oldest_unloaded_age_seconds))
             parts.append(f"oldest unloaded record {age} old")
@@ -126,10 +130,15 @@ class Status:
         ] * (not any(each.next_offset is not None for each in self.partitions))
 
     def is_older_than(self, seconds: float) -> bool:
-        """Whether a record has waited for longer, or may have: Kafka is not known, or a load cannot go on."""
-        return bool(self.kafka and self.kafka.unknown) or any(
+        """Whether a record has waited for longer, or may have: Kafka is not known, or a load cannot go on.
+
+        It may have as well where no loader has been: nobody knows what was to be there.
+        """
+        if self.partitions is None or (self.kafka and self.kafka.unknown):
+            return True
+        return any(
             each.state in _STUCK or (each.oldest_unloaded_age_seconds or 0) > seconds
-            for each in self.partitions or ()
+            for each in self.partitions
         )
 
 
@@ -228,6 +237,7 @@ def _complete(partition: PartitionStatus, seen: Outlook) -> None:
     partition.state = seen.state
     partition.begin, partition.end = seen.ends
     partition.lag = seen.lag
+    partition.withheld = seen.withheld
     if seen.oldest_at:
         partition.oldest_unloaded_at = seen.oldest_at.isoformat(timespec="milliseconds").replace(
             "+00:00", "Z"

@@ -104,23 +104,23 @@ class KafkaCluster:
 
     def ends(self, keys: Iterable[Key]) -> dict[Key, Ends]:
         """What there is of partitions."""
-        partitions = [TopicPartition(*key) for key in keys]
-        if not partitions:
+        keys = list(keys)
+        lows = self._offsets(keys, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED)
+        highs = self._offsets(keys, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        return {key: Ends(self._ask(lows[key]).offset, self._ask(highs[key]).offset) for key in keys}
+
+    def written(self, keys: Iterable[Key]) -> dict[Key, int]:
+        """The offset after the last of partitions, be it behind an open transaction."""
+        found = self._offsets(keys, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+        return {key: self._ask(future).offset for key, future in found.items()}
+
+    def _offsets(self, keys: Iterable[Key], spec: OffsetSpec, level: IsolationLevel) -> dict[Key, Any]:
+        """Futures of offsets."""
+        asked = {TopicPartition(*key): spec for key in keys}
+        if not asked:
             return {}
-        lows, highs = [
-            self._admin.list_offsets(
-                dict.fromkeys(partitions, spec),
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=self._seconds,
-            )
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        ]
-        return {
-            Key(partition.topic, partition.partition): Ends(
-                self._ask(low).offset, self._ask(highs[partition]).offset
-            )
-            for partition, low in lows.items()
-        }
+        futures = self._admin.list_offsets(asked, isolation_level=level, request_timeout=self._seconds)
+        return {Key(each.topic, each.partition): future for each, future in futures.items()}
 
     def retention(self, topics: Iterable[str]) -> dict[str, float]:
         """How long topics keep a record, in seconds; one is left out that keeps all, or does not tell us."""

@@ -23,8 +23,9 @@ _CLOSE = 0.5
 class Outlook(NamedTuple):
     """A partition in Kafka. ``position`` is where the warehouse stands in it, if it was ever loaded.
 
-    ``oldest_at`` (UTC) is Kafka's time of the first record that is not loaded; None where there is none, it
-    has no time, or it could not be read (``is_read`` is false then).
+    ``withheld`` counts offsets behind an open transaction, which no reader is given before it ends.
+    ``oldest_at`` (UTC) is Kafka's time of the first record that is not loaded, be it one of those; None where
+    there is none, it has no time, or it could not be read (``is_read`` is false then).
     """
 
     key: Key
@@ -32,8 +33,9 @@ class Outlook(NamedTuple):
     state: State
     position: Position | None
     ends: Ends
-    oldest_at: datetime | None
-    is_read: bool
+    withheld: int
+    oldest_at: datetime | None = None
+    is_read: bool = True
 
     @property
     def first_unloaded(self) -> int:
@@ -44,6 +46,11 @@ class Outlook(NamedTuple):
     def lag(self) -> int:
         """How many offsets there are from there to the end."""
         return max(self.ends.high - self.first_unloaded, 0)
+
+    @property
+    def first_withheld(self) -> int:
+        """The offset from which on nothing unloaded may be read."""
+        return max(self.ends.high, self.first_unloaded)
 
 
 def look(
@@ -56,14 +63,24 @@ def look(
         CdwError: Kafka refuses this user.
     """
     found = kafka.topics(topics)
-    ends = kafka.ends(Key(topic, number) for topic, state in found.items() for number in state.partitions)
-    outlooks = [_outlook(key, found[key.topic].topic_id, stored, ends[key]) for key in sorted(ends)]
-    times = _first_times(settings, {each.key: each.first_unloaded for each in outlooks if each.lag})
-    retention = kafka.retention({each.key.topic for each in outlooks if each.lag})
+    keys = [Key(topic, number) for topic, state in found.items() for number in state.partitions]
+    # Asked for first: what is sent between the questions is behind no transaction.
+    written = kafka.written(keys)
+    ends = kafka.ends(keys)
+    outlooks = [
+        _outlook(key, found[key.topic].topic_id, stored, ends[key], written[key]) for key in sorted(keys)
+    ]
+    readable = {each.key: each.first_unloaded for each in outlooks if each.lag}
+    withheld = {each.key: each.first_withheld for each in outlooks if each.withheld}
+    times = [
+        _first_times(settings, readable, "read_committed"),
+        _first_times(settings, withheld, "read_uncommitted"),
+    ]
+    retention = kafka.retention({key.topic for key in readable | withheld})
     return [_aged(each, times, retention.get(each.key.topic)) for each in outlooks]
 
 
-def _outlook(key: Key, topic_id: str, stored: Sequence[Position], ends: Ends) -> Outlook:
+def _outlook(key: Key, topic_id: str, stored: Sequence[Position], ends: Ends, written: int) -> Outlook:
     position = current(stored, key, topic_id)
     state: State = "current"
     if position is None:
@@ -74,14 +91,16 @@ def _outlook(key: Key, topic_id: str, stored: Sequence[Position], ends: Ends) ->
         state = "retention_passed"
     elif position.next_offset > ends.high:
         state = "beyond_end"
-    return Outlook(key, topic_id, state, position, ends, None, True)
+    outlook = Outlook(key, topic_id, state, position, ends, 0)
+    return outlook._replace(withheld=max(written - outlook.first_withheld, 0))
 
 
-def _aged(outlook: Outlook, times: Mapping[Key, datetime | None], retention: float | None) -> Outlook:
+def _aged(
+    outlook: Outlook, times: Sequence[Mapping[Key, datetime | None]], retention: float | None
+) -> Outlook:
     """Add the age, and say so where Kafka is going to drop what is not loaded."""
-    if not outlook.lag:
-        return outlook
-    at = times.get(outlook.key)
+    asked = [found for found, count in zip(times, (outlook.lag, outlook.withheld), strict=True) if count]
+    at = min((at for found in asked if (at := found.get(outlook.key))), default=None)
     is_close = (
         outlook.state == "current"
         and at is not None
@@ -90,12 +109,14 @@ def _aged(outlook: Outlook, times: Mapping[Key, datetime | None], retention: flo
     )
     return outlook._replace(
         oldest_at=at,
-        is_read=outlook.key in times,
+        is_read=all(outlook.key in found for found in asked),
         state="retention_close" if is_close else outlook.state,
     )
 
 
-def _first_times(settings: Settings, offsets: Mapping[Key, int]) -> dict[Key, datetime | None]:
+def _first_times(
+    settings: Settings, offsets: Mapping[Key, int], isolation: str
+) -> dict[Key, datetime | None]:
     """The time of the first record at or after these offsets, None where there is none or it has no time.
 
     What could not be read in some seconds is left out.
@@ -108,7 +129,7 @@ def _first_times(settings: Settings, offsets: Mapping[Key, int]) -> dict[Key, da
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
+        "isolation.level": isolation,
         "enable.partition.eof": True,
         "allow.auto.create.topics": False,
         # One batch of each partition will do: Kafka gives a whole one, however little is asked for.

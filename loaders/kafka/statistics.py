@@ -14,11 +14,13 @@ class KnownEnd(NamedTuple):
 
     ``heard_at`` is when its broker said anything last, in seconds since the epoch. ``is_now`` tells whether
     the offset was the end then: while fetched records wait in librdkafka, it does not ask for more.
+    ``withheld`` counts the offsets after it: they are behind an open transaction.
     """
 
     offset: int
     heard_at: float
     is_now: bool
+    withheld: int = 0
 
 
 class Statistics(NamedTuple):
@@ -41,6 +43,7 @@ class _Partition(msgspec.Struct):
     fetch_state: str
     fetchq_cnt: int
     ls_offset: int
+    hi_offset: int
 
 
 class _Topic(msgspec.Struct):
@@ -69,7 +72,9 @@ def read_statistics(text: str) -> Statistics:
     # Of one that has no connection now, nothing is known: it is no broker of any partition either.
     heard = {each.nodeid: root.time - each.rxidle / 1e6 for each in root.brokers.values() if each.rxidle >= 0}
     ends = {
-        Key(topic.topic, int(number)): KnownEnd(each.ls_offset, heard[each.broker], not each.fetchq_cnt)
+        Key(topic.topic, int(number)): KnownEnd(
+            each.ls_offset, heard[each.broker], not each.fetchq_cnt, max(each.hi_offset - each.ls_offset, 0)
+        )
         for topic in root.topics.values()
         for number, each in topic.partitions.items()
         if each.fetch_state == "active" and each.ls_offset >= 0 and each.broker in heard and each.broker >= 0

@@ -30,13 +30,15 @@ class Standing(NamedTuple):
     """A partition: loaded up to ``position``, of what Kafka has up to ``end`` (None: not known yet).
 
     ``since`` is from when on its oldest unloaded record has been waiting, None where none is known of;
-    ``known_at`` is when its broker was last heard of.
+    ``known_at`` is when its broker was last heard of. ``withheld`` counts offsets after ``end``, behind an
+    open transaction: they wait as well, though nobody can load them.
     """
 
     position: int
     end: int | None
     since: float | None
     known_at: float
+    withheld: int = 0
 
     @property
     def lag(self) -> int:
@@ -65,28 +67,32 @@ class _Track:
     taken_up_at: float
     heard_at: float
     end: int | None = None
+    written: int = 0
+    """The end that it would be without open transactions."""
     caught_up_at: float | None = None
-    """A time before which all that Kafka had is loaded."""
+    """A time before which all that was written is loaded."""
     samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
 
     def hear(self, known: KnownEnd) -> None:
         self.heard_at = known.heard_at
         self.end = known.offset
+        self.written = known.offset + known.withheld
         if known.is_now:
-            if self.samples and self.samples[-1][1] == known.offset:
+            if self.samples and self.samples[-1][1] == self.written:
                 self.samples.pop()
-            self.samples.append((known.heard_at, known.offset))
+            self.samples.append((known.heard_at, self.written))
 
     def standing(self, held: Held) -> Standing:
         while self.samples and self.samples[0][1] <= held.position:
             self.caught_up_at = self.samples.popleft()[0]
         end = None if self.end is None else max(self.end, held.reached)
         since = None
-        if held.position < max(end or 0, held.reached):
+        if held.position < max(self.written, held.reached):
             # Kafka's time is what the producer says it is: a record is not older here than it is in Kafka.
             bounds = [at for at in (held.first_at, self.caught_up_at) if at is not None]
             since = max(bounds, default=self.taken_up_at)
-        return Standing(held.position, end, since, self.heard_at)
+        withheld = max(self.written - (end or 0), 0)
+        return Standing(held.position, end, since, self.heard_at, withheld)
 
 
 class Watch:

@@ -295,6 +295,31 @@ def test_a_kafka_that_is_away_is_ill_though_nothing_is_known_to_wait(
     running.stop()
 
 
+def test_what_stands_behind_an_open_transaction_is_ill(
+    on_duckdb: DuckDB, broker: Cluster, load: Callable[..., Running]
+) -> None:
+    send(broker, TELEMETRY, GOOD)
+    running = load()
+    running.wait_until_loaded(1)
+    names = {"bootstrap.servers": broker.bootstrap, "transactional.id": secrets.token_hex(8)}
+    hanging = Producer({**names, "log_level": 0})
+    hanging.init_transactions(SECONDS)
+    hanging.begin_transaction()
+    hanging.produce(TELEMETRY, GOOD, partition=0)
+    assert hanging.flush(SECONDS) == 0
+    send(broker, TELEMETRY, GOOD)
+    body = running.wait_for_health(503, waiting_for=None)
+    assert body["oldest_unloaded_age_seconds"] > MAX_AGE
+    found = running.metrics()
+    assert found["cdw_load_withheld_records"] == {("0", TELEMETRY): 2, ("1", TELEMETRY): 0}
+    assert found["cdw_load_lag_records"]["0", TELEMETRY] == 0
+    hanging.commit_transaction(SECONDS)
+    running.wait_for_health(200, waiting_for=None)
+    running.wait_until_loaded(3)
+    assert running.metrics()["cdw_load_withheld_records"]["0", TELEMETRY] == 0
+    running.stop()
+
+
 def test_partitions_of_another_loader_are_not_told(
     on_duckdb: DuckDB, broker: Cluster, load: Callable[..., Running]
 ) -> None:

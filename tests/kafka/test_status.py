@@ -4,7 +4,9 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
+import duckdb
 import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from loaders import status
 from loaders.cli import app
 from loaders.load import load_kafka
-from tests.conftest import Warehouse
+from tests.conftest import DuckDB, Warehouse
 from tests.parts.kafka import Cluster
 from tests.parts.process import free_port, wait_until
 
@@ -104,6 +106,36 @@ def test_what_no_reader_is_given_has_no_age(broker: Cluster) -> None:
     _, partitions = read()
     assert (partitions[TELEMETRY, 0]["lag"], partitions[TELEMETRY, 0]["oldest_unloaded_at"]) == (3, None)
     assert cdw("--max-age", "60")[0] == 0
+
+
+def test_what_stands_behind_an_open_transaction_waits(broker: Cluster) -> None:
+    send(broker, TELEMETRY, GOOD)
+    load()
+    hanging = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": uuid4().hex})
+    hanging.init_transactions(30)
+    hanging.begin_transaction()
+    at = int(time.time() * 1_000)
+    hanging.produce(TELEMETRY, GOOD, partition=0, timestamp=at - 10 * MINUTE)
+    assert hanging.flush(30) == 0
+    send(broker, TELEMETRY, GOOD, GOOD)
+    found = read()[1][TELEMETRY, 0]
+    assert (found["end"], found["lag"], found["withheld"]) == (1, 0, 3)
+    assert 10 * 60 <= found["oldest_unloaded_age_seconds"] < 12 * 60
+    code, text = cdw("--max-age", "600")
+    assert code == 1
+    assert "lag 0, 3 behind an open transaction" in text
+    hanging.abort_transaction(30)
+    wait_until(lambda: not read()[1][TELEMETRY, 0]["withheld"], "the transaction is ended")
+    load()
+    # Of what is before and after the beginning of another one, the older counts.
+    send(broker, TELEMETRY, GOOD, age=30)
+    hanging.begin_transaction()
+    hanging.produce(TELEMETRY, GOOD, partition=0)
+    assert hanging.flush(30) == 0
+    found = read()[1][TELEMETRY, 0]
+    assert (found["lag"], found["withheld"]) == (1, 1)
+    assert 30 * 60 <= found["oldest_unloaded_age_seconds"] < 32 * 60
+    hanging.abort_transaction(30)
 
 
 def test_topics_and_partitions_that_were_never_loaded(broker: Cluster) -> None:
@@ -198,4 +230,12 @@ def test_another_kafka_is_not_taken_for_this_one(broker: Cluster, warehouse: War
     warehouse.run("update raw.load_positions set cluster = 'another'")
     kafka, _ = read()
     assert "another Kafka cluster" in kafka["unknown"]
+    assert cdw("--max-age", "86400")[0] == 1
+
+
+def test_where_nothing_was_loaded_nothing_is_known(warehouse: Warehouse) -> None:
+    if isinstance(warehouse, DuckDB):
+        duckdb.connect(str(warehouse.path)).close()
+    assert "nothing has been loaded here yet" in cdw()[1]
+    assert cdw()[0] == 0
     assert cdw("--max-age", "86400")[0] == 1

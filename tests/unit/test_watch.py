@@ -16,8 +16,10 @@ KEY = Key("t", 0)
 OTHER = Key("t", 1)
 
 
-def report(at: float, end: int, *, is_now: bool = True, is_member: bool = True) -> Statistics:
-    return Statistics(at, is_member, {KEY: KnownEnd(end, at, is_now)})
+def report(
+    at: float, end: int, *, is_now: bool = True, is_member: bool = True, withheld: int = 0
+) -> Statistics:
+    return Statistics(at, is_member, {KEY: KnownEnd(end, at, is_now, withheld)})
 
 
 def look(
@@ -85,6 +87,19 @@ def test_an_end_that_was_not_asked_for_again_is_no_end(watch: Watch) -> None:
     assert look(watch, 301, 50, 51, first_at=20).since == 200
 
 
+def test_what_stands_behind_an_open_transaction_waits(watch: Watch) -> None:
+    watch.hear(report(200, 5))
+    look(watch, 200, 5)
+    for at in (201, 300):
+        watch.hear(report(at, 5, withheld=20))
+        assert look(watch, at, 5) == Standing(5, 5, 200, at, 20)
+    assert look(watch, 300, 5).lag == 0
+    # It has ended; most of it is loaded.
+    watch.hear(report(301, 27))
+    assert look(watch, 301, 26) == Standing(26, 27, 300, 301)
+    assert look(watch, 301, 27) == Standing(27, 27, None, 301)
+
+
 def test_a_partition_that_was_given_away_is_begun_anew(watch: Watch) -> None:
     watch.hear(report(200, 5))
     assert watch.view({}, (), 201) == View(201, 200, {})
@@ -112,7 +127,14 @@ def test_what_is_not_known_since_when(watch: Watch) -> None:
 
 
 def statistics(**more: object) -> str:
-    partition = {"broker": 1, "fetch_state": "active", "fetchq_cnt": 0, "ls_offset": 7, **more}
+    partition = {
+        "broker": 1,
+        "fetch_state": "active",
+        "fetchq_cnt": 0,
+        "ls_offset": 7,
+        "hi_offset": 7,
+        **more,
+    }
     return json.dumps(
         {
             "time": 1_000,
@@ -130,6 +152,8 @@ def statistics(**more: object) -> str:
 def test_what_librdkafka_reports() -> None:
     assert read_statistics(statistics()) == Statistics(1_000, True, {KEY: KnownEnd(7, 999.5, True)})
     assert not read_statistics(statistics(fetchq_cnt=3)).ends[KEY].is_now
+    assert read_statistics(statistics(hi_offset=9)).ends[KEY] == KnownEnd(7, 999.5, True, 2)
+    assert read_statistics(statistics(hi_offset=-1001)).ends[KEY].withheld == 0
     for fault in ({"broker": 2}, {"broker": -1}, {"broker": 3}, {"ls_offset": -1}, {"fetch_state": "none"}):
         assert read_statistics(statistics(**fault)).ends == {}
     for state in ("wait-coord", "init"):
