@@ -11,6 +11,7 @@ Config = dict[str, str | int | float | bool]
 _OURS = frozenset(
     {
         "bootstrap.servers",
+        "metadata.broker.list",
         "group.id",
         "group.instance.id",
         "group.protocol",
@@ -19,6 +20,9 @@ _OURS = frozenset(
         "enable.partition.eof",
         "auto.offset.reset",
         "isolation.level",
+        "check.crcs",
+        "partitioner",
+        "queuing.strategy",
         "enable.idempotence",
         "acks",
         "transactional.id",

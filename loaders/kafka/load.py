@@ -9,26 +9,29 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
-from loaders.errors import AwayError, DataError, FencedError
+from loaders.errors import AwayError, CdwError, DataError, FencedError
 from loaders.kafka.cluster import KafkaCluster, Key, in_words
 from loaders.kafka.patience import Patience, StoppedError
 from loaders.kafka.pending import Draft, Pending
-from loaders.kafka.positions import Found, Start, find_places, kafka_id
+from loaders.kafka.positions import Found, Start, current, find_places, first_offset, kafka_id
 from loaders.kafka.records import Sorter, open_avro
 from loaders.kafka.source import KafkaSource
 from loaders.kafka.watch import View, Watch
 from loaders.settings import Settings
 from loaders.topics import Topic
-from loaders.warehouse.protocol import Batch, Warehouse
+from loaders.warehouse.protocol import Batch, Partition, Warehouse
 
 log = structlog.get_logger()
 
 # `--once` runs in scripts: there, what stays away is a failure.
 _LIMIT_ONCE = 60.0
 _POLL_SECONDS = 0.1
+# With nothing to load for so long, Kafka is asked whether it is there.
+_QUIET_SECONDS = 10.0
 _VIEW_SECONDS = 1.0
 
 
@@ -46,6 +49,13 @@ class Observer:
 
     def seen(self, view: View) -> None:
         """How far the load is, about once a second as long as its thread is not held up."""
+
+
+class _Goal(NamedTuple):
+    """Where a partition ended when the load began."""
+
+    topic_id: str
+    offset: int
 
 
 class KafkaLoad:
@@ -78,7 +88,9 @@ class KafkaLoad:
         self._pending = Pending()
         self._watch = Watch(time.time())
         self._viewed_at = 0.0
-        self._goals: dict[Key, int] = {}
+        self._goals: dict[Key, _Goal] = {}
+        self._refused: set[tuple[Key, int]] = set()
+        self._busy_at = time.monotonic()
         self._kafka = KafkaCluster(settings)
         self._source: KafkaSource
         self._cluster: str
@@ -93,8 +105,10 @@ class KafkaLoad:
         """Load until stopped, or (``is_once``) until all is loaded that was there at the beginning.
 
         Raises:
-            CdwError: something that waiting does not mend; what was committed stays.
+            CdwError: something that waiting does not mend, or (``is_once``) stopped before its end; what was
+                committed stays.
         """
+        is_done = False
         try:
             self._patience.until_done(lambda: self._warehouse.prepare(list(self._topics.values())))
             warehouse_id = self._patience.until_done(lambda: self._warehouse.warehouse_id)
@@ -106,14 +120,21 @@ class KafkaLoad:
                 self._say_where(group)
                 if self._is_once:
                     self._goals = self._patience.until_done(self._find_goals)
-                while not self._patience.is_stopping and not self._is_done():
+                while not self._patience.is_stopping and not is_done:
                     self._step()
+                    is_done = self._is_done()
             finally:
                 self._source.close()
         except StoppedError:
             pass
         finally:
             log.info("stopped", rows=self.rows.total(), rejects=self.rejects.total())
+        if self._is_once and not is_done:
+            raise CdwError(
+                "told to stop before the end of what there was",
+                where=self._kafka.where,
+                do="run the same command again: it goes on from there",
+            )
 
     def _say_where(self, group: str) -> None:
         there = self._patience.until_done(lambda: self._kafka.topics(self._topics))
@@ -131,9 +152,7 @@ class KafkaLoad:
 
     def _step(self) -> None:
         if self._source.out_of_range:
-            # The positions are compared with what Kafka has when they are looked up again.
-            self._source.rewind(self._source.out_of_range)
-            self._source.out_of_range.clear()
+            self._look_again(self._source.out_of_range)
         if self._source.unplaced:
             self._patience.until_done(self._place)
         self._collect()
@@ -141,29 +160,56 @@ class KafkaLoad:
             # What is known must say what waits while this thread waits for the warehouse.
             self._tell(is_due=True)
             self._load(self._patience.until_done(lambda: self._pending.drafts(self._sorters)))
+            self._busy_at = time.monotonic()
+        elif time.monotonic() - self._busy_at > _QUIET_SECONDS:
+            # Nothing to load, or nobody there to load from: only an answer tells.
+            self._patience.until_done(self._kafka.cluster_id)
+            self._busy_at = time.monotonic()
+
+    def _look_again(self, keys: set[Key]) -> None:
+        """Compare with what Kafka has, once more, the positions that it does not accept."""
+        for key in keys:
+            if position := self._pending.position(key):
+                if (key, position[0]) in self._refused:
+                    raise CdwError(
+                        f"Kafka refuses offset {position[0]} of topic {key.topic}, partition {key.number}, "
+                        "though it lies within what it has: its log was cut short and has grown again",
+                        where=self._kafka.where,
+                        do="see what became of the brokers (an unclean leader election?); "
+                        f"cdw seek {key.topic} --partition {key.number} --to OFFSET goes on from there",
+                    )
+                self._refused.add((key, position[0]))
+                log.warning("offset_refused", topic=key.topic, partition=key.number, offset=position[0])
+        self._source.rewind(keys)
+        keys.clear()
 
     # The end
 
-    def _find_goals(self) -> dict[Key, int]:
+    def _find_goals(self) -> dict[Key, _Goal]:
         """Where the partitions end that hold anything."""
         topics = self._kafka.topics(self._topics)
         keys = [Key(name, number) for name, topic in topics.items() for number in topic.partitions]
-        return {key: ends.high for key, ends in self._kafka.ends(keys).items() if ends.high > ends.low}
+        return {
+            key: _Goal(topics[key.topic].topic_id, ends.high)
+            for key, ends in self._kafka.ends(keys).items()
+            if ends.high > ends.low
+        }
 
     def _is_done(self) -> bool:
         if not self._is_once or not self._source.is_assigned or self._source.unplaced:
             return False
-        ours = {key: self._pending.position(key) for key in self._source.placed}
-        if not all(found and found[0] >= self._goals.get(key, 0) for key, found in ours.items()):
-            return False
+        others = dict(self._goals)
+        for key in self._source.placed:
+            position, goal = self._pending.position(key), others.pop(key, None)
+            if position is None or (goal and position[0] < goal.offset):
+                return False
         # What the group has given to another loader: that one loads it, or ends and leaves it to us.
-        others = self._goals.keys() - ours.keys()
         if not others:
             return True
         stored = self._patience.until_done(lambda: self._warehouse.positions(self._cluster))
-        reached = {(Key(row.topic, row.partition), row.next_offset) for row in stored}
         return all(
-            any(key == other and offset >= self._goals[key] for key, offset in reached) for other in others
+            (row := current(stored, key, goal.topic_id)) is not None and row.next_offset >= goal.offset
+            for key, goal in others.items()
         )
 
     # Where to begin
@@ -175,12 +221,14 @@ class KafkaLoad:
         keys = {key for key in keys if key.topic in topics}
         ends = self._kafka.ends(keys)
         stored = self._warehouse.positions(self._cluster)
+        if not stored:
+            self._begin()
+            stored = self._warehouse.positions(self._cluster)
         found = find_places(
             {key: Found(self._topics[key.topic], topics[key.topic].topic_id, ends[key]) for key in keys},
             self._cluster,
             stored,
-            self._start,
-            where=f"{self._warehouse.where}; {self._kafka.where}",
+            self._where,
         )
         self._warehouse.begin(
             [(partition, position.next_offset) for partition, position, is_new in found.values() if is_new]
@@ -191,6 +239,24 @@ class KafkaLoad:
         self._source.place(offsets)
         if offsets:
             log.info("partitions_placed", offsets=in_words(offsets))
+
+    def _begin(self) -> None:
+        """Give all partitions their first positions at one moment, whoever is to load them."""
+        topics = self._kafka.topics(self._topics)
+        keys = [Key(name, number) for name, topic in topics.items() for number in topic.partitions]
+        self._warehouse.begin(
+            [
+                (
+                    Partition(self._cluster, self._topics[key.topic], topics[key.topic].topic_id, key.number),
+                    first_offset(ends, self._start, self._where),
+                )
+                for key, ends in sorted(self._kafka.ends(keys).items())
+            ]
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"{self._warehouse.where}; {self._kafka.where}"
 
     # Fetching
 
@@ -254,6 +320,8 @@ class KafkaLoad:
             else:
                 self._patience.succeeded()
                 self._note(group, batches, time.monotonic() - begun)
+            if self._patience.is_stopping:
+                return
 
     def _leave_out_other_topics(self, drafts: list[Draft]) -> None:
         """Let go of what may be another topic's by now: ids are asked for after the records were fetched.

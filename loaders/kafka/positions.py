@@ -59,25 +59,39 @@ def current(stored: Iterable[Position], key: Key, topic_id: str) -> Position | N
     return max(rows, key=lambda row: epoch(row.topic_id), default=None)
 
 
-def find_places(
-    partitions: Mapping[Key, Found], cluster: str, stored: list[Position], start: Start | None, where: str
-) -> dict[Key, Place]:
-    """Find the place of each partition.
+def first_offset(ends: Ends, start: Start | None, where: str) -> int:
+    """Where to begin in a partition of a cluster from which nothing was loaded yet.
 
     Raises:
-        CdwError: there is no position and none was asked for, a topic was made anew under its name, or Kafka
-            does not have the records from the position on.
+        CdwError: nobody has said so.
     """
-    return {key: _place(key, found, cluster, stored, start, where) for key, found in partitions.items()}
+    if start is None:
+        raise CdwError(
+            "nothing has been loaded from this Kafka yet: there is no position to go on from",
+            where=where,
+            do="cdw load --start earliest loads all that Kafka has, --start latest only what comes "
+            "from now on",
+        )
+    return ends.low if start == "earliest" else ends.high
 
 
-def _place(  # noqa: PLR0913, PLR0917 - see find_places
-    key: Key, found: Found, cluster: str, stored: list[Position], start: Start | None, where: str
-) -> Place:
+def find_places(
+    partitions: Mapping[Key, Found], cluster: str, stored: list[Position], where: str
+) -> dict[Key, Place]:
+    """Find the place of each partition of a cluster from which something was loaded.
+
+    Raises:
+        CdwError: a topic was made anew under its name, or Kafka does not have the records from the position
+            on.
+    """
+    return {key: _place(key, found, cluster, stored, where) for key, found in partitions.items()}
+
+
+def _place(key: Key, found: Found, cluster: str, stored: list[Position], where: str) -> Place:
     row = current(stored, key, found.topic_id)
     is_new = row is None
     if row is None:
-        offset = _first_offset(key, found, stored, start, where)
+        offset = _added_offset(key, found, stored, where)
         row = Position(key.topic, kafka_id(found.topic_id), key.number, offset, None)
     elif row.next_offset < found.ends.low:
         raise CdwError(
@@ -98,7 +112,8 @@ def _place(  # noqa: PLR0913, PLR0917 - see find_places
     return Place(Partition(cluster, found.topic, row.topic_id, key.number), row, is_new)
 
 
-def _first_offset(key: Key, found: Found, stored: list[Position], start: Start | None, where: str) -> int:
+def _added_offset(key: Key, found: Found, stored: list[Position], where: str) -> int:
+    """A partition that was added, or a topic that was: from its beginning, so that nothing is left out."""
     others = [row for row in stored if row.topic == key.topic]
     if others and all(kafka_id(row.topic_id) != found.topic_id for row in others):
         raise CdwError(
@@ -108,14 +123,4 @@ def _first_offset(key: Key, found: Found, stored: list[Position], start: Start |
             do=f"cdw seek {key.topic} --to earliest loads what the new topic has, --to latest only what "
             "comes from now on",
         )
-    if stored:
-        # A partition that was added, or a topic that was: from its beginning, so that nothing is left out.
-        return found.ends.low
-    if start is None:
-        raise CdwError(
-            "nothing has been loaded from this Kafka yet: there is no position to go on from",
-            where=where,
-            do="cdw load --start earliest loads all that Kafka has, --start latest only what comes "
-            "from now on",
-        )
-    return found.ends.low if start == "earliest" else found.ends.high
+    return found.ends.low

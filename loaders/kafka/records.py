@@ -2,6 +2,7 @@
 
 import base64
 from datetime import datetime, timedelta
+from operator import methodcaller
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
@@ -29,6 +30,9 @@ _TIMESTAMP_TYPES = {
 }
 # Confluent's wire format; no JSON and no text that a warehouse can hold begins so.
 _AVRO = b"\0"
+Headers = list[tuple[str, str | bytes | None]]
+_UNREADABLE: Headers = [("", None)]
+_ask_for_headers = methodcaller("headers")
 _to_json = msgspec.json.Encoder().encode
 
 
@@ -83,12 +87,15 @@ class Sorter:
                 reason = reason or "E_TIMESTAMP"
         if key_bytes is not None:
             reason = reason or "E_KEY_NOT_TEXT"
+        headers = _read_headers(message)
+        if headers is _UNREADABLE:
+            headers, reason = None, reason or "E_HEADERS"
         if reason:
             value = sent
         offset = message.offset()
         assert offset is not None
-        headers = _headers(message)
-        return Record(offset, value, timestamp, _TIMESTAMP_TYPES[kind], key, headers, key_bytes), reason
+        kind_name, text = _TIMESTAMP_TYPES[kind], _headers(headers)
+        return Record(offset, value, timestamp, kind_name, key, text, key_bytes), reason
 
     def read(self, value: bytes | None) -> tuple[bytes | None, str | None]:
         """A value as raw keeps it (JSON; None for a tombstone), and why it cannot pass.
@@ -134,7 +141,7 @@ def open_avro(settings: Settings) -> "AvroReader | None":
         raise CdwError(
             "the libraries that read Avro are not installed",
             where="CDW_SCHEMA_REGISTRY_URL",
-            do="run pip install 'clinical-data-warehouse[avro]', or unset the variable",
+            do="run pip install --editable '.[avro]' in the project's folder, or unset the variable",
         ) from None
     return AvroReader(SchemaRegistry(settings))
 
@@ -150,13 +157,25 @@ def _text(data: bytes | None) -> tuple[str | None, bytes | None]:
     return (None, data) if "\0" in text else (text, None)
 
 
-def _headers(message: Message) -> str | None:
+def _read_headers(message: Message) -> Headers | None:
+    """The headers of a message; ``_UNREADABLE`` where a name is not UTF-8.
+
+    There, confluent_kafka gives a list that crashes who looks into it, and an error beside it which only a
+    call by way of C is sure to see; asked once more, the list alone. So it is replaced at once.
+    """
+    try:
+        return cast("Headers | None", _ask_for_headers(message))
+    except (SystemError, UnicodeDecodeError):
+        message.set_headers(_UNREADABLE)
+        return _UNREADABLE
+
+
+def _headers(headers: Headers | None) -> str | None:
     """Headers as a JSON array, for a name may come twice: ``[{"key": …, "value": …}]``, or ``base64``."""
-    headers = message.headers()
     if not headers:
         return None
     entries: list[dict[str, str | None]] = []
-    for name, value in cast("list[tuple[str, str | bytes | None]]", headers):
+    for name, value in headers:
         data = value.encode() if isinstance(value, str) else value
         text, other = _text(data)
         entries.append(

@@ -52,9 +52,16 @@ def seek(target: str | None, topic_name: str, to: str, number: int | None = None
             )
         ends = kafka.ends(Key(topic_name, number) for number in numbers)
         stored = warehouse.positions(cluster)
+        if not stored:
+            raise CdwError(
+                "nothing has been loaded from this Kafka yet: there is no position to move",
+                where=f"{warehouse.where}; {kafka.where}",
+                do="cdw load --start earliest or latest begins in all topics",
+            )
+        # All of them before any is moved.
+        offsets = {key: _offset(key, to, found, kafka.where) for key, found in ends.items()}
         lines = []
-        for key, found in ends.items():
-            offset = _offset(key, to, found, kafka.where)
+        for key, offset in offsets.items():
             partition = Partition(cluster, topics[topic_name], kafka_id(state.topic_id), key.number)
             done = _move(warehouse, partition, current(stored, key, state.topic_id), offset)
             lines.append(f"{partition.words}: {done}")

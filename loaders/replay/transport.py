@@ -78,7 +78,7 @@ class TransportReplay:
             rejects = statements.stream(
                 f"select {COORDINATES}, _topic, _key_bytes, bytes, "  # noqa: S608 - our own names
                 # A time that no warehouse can hold is no matter of the gate.
-                f"reason <> 'E_TIMESTAMP' from {REJECTS} where {condition}",
+                f"reason not in ('E_TIMESTAMP', 'E_HEADERS') from {REJECTS} where {condition}",
                 parameters,
             )
             for topic_id, partition, offset, topic, key, data, can_pass in rejects:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,16 +15,24 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from loaders.errors import CdwError
+from loaders.errors import AwayError, CdwError
+from loaders.kafka.load import KafkaLoad, Observer
+from loaders.kafka.records import Sorter
 from loaders.kafka.seek import seek
 from loaders.load import Loaded, load_directory, load_kafka
+from loaders.profile import find_target
+from loaders.topics import load_topics
+from loaders.warehouse import open_warehouse
+from loaders.warehouse.protocol import Partition
 from tests.conftest import PROJECT, Postgres, Warehouse, use
+from tests.kafka.headers import send_with_header
 from tests.parts.kafka import Cluster
 from tests.parts.process import wait_until
 
 TELEMETRY = "device.telemetry"
 PATIENTS = "healthcare.public.patients"
 ORIGINALS = "hl7.originals"
+SORT = Sorter.sort
 READINGS = [b'{"device_id":"D1","ts":%d,"metric_value":1.50}' % number for number in range(7)]
 
 
@@ -160,6 +169,30 @@ def test_a_first_start_is_explicit(broker: Cluster, warehouse: Warehouse) -> Non
     assert set(books(warehouse).values()) == {0}
 
 
+def test_a_first_start_is_the_same_for_all_partitions(broker: Cluster, warehouse: Warehouse) -> None:
+    """Whoever comes first begins in all of them: a second loader finds nothing that looks added later."""
+    broker.create_topic(TELEMETRY, 2)
+    broker.create_topic(PATIENTS)
+    for partition in (0, 1):
+        send(broker, TELEMETRY, *READINGS[: 2 + partition], partition=partition)
+    with pytest.raises(CdwError, match="no position to move") as caught:
+        seek(None, TELEMETRY, "latest")
+    assert "cdw load --start" in caught.value.do
+    load("latest")
+    assert warehouse.rows("select topic, partition, next_offset from raw.load_positions order by 1, 2") == [
+        (TELEMETRY, 0, 2),
+        (TELEMETRY, 1, 3),
+        (PATIENTS, 0, 0),
+    ]
+    # As if a loader that began with the others had left one partition alone.
+    one = next(iter(load_topics(PROJECT).values()))
+    with open_warehouse(find_target()) as opened:
+        assert opened.positions("another cluster") == []
+        opened.begin([(Partition("another cluster", one, "x", 0), 5)])
+        opened.begin([(Partition("another cluster", one, "x", 0), 9)])
+        assert [row.next_offset for row in opened.positions("another cluster")] == [5]
+
+
 def test_what_is_added_later_is_loaded_from_its_beginning(broker: Cluster, warehouse: Warehouse) -> None:
     broker.create_topic(TELEMETRY)
     send(broker, TELEMETRY, READINGS[0])
@@ -254,17 +287,22 @@ def test_moved_back_all_comes_again_under_an_id_of_its_own(broker: Cluster, ware
         ("no.topic", "latest", None, "no topic no.topic in the configuration"),
         (PATIENTS, "latest", None, f"topic {PATIENTS} is not there"),
         (TELEMETRY, "latest", 3, "has no partition 3"),
-        (TELEMETRY, "99", None, "has offsets 0 to 1; 99 is none"),
-        (TELEMETRY, "soon", None, "has offsets 0 to 1; soon is none"),
+        (TELEMETRY, "3", None, "has offsets 0 to 1; 3 is none"),
+        (TELEMETRY, "soon", None, "has offsets 0 to 7; soon is none"),
     ],
 )
-def test_what_cannot_be_sought(
-    broker: Cluster, topic: str, to: str, partition: int | None, words: str
+def test_what_cannot_be_sought(  # noqa: PLR0917 - fixtures
+    broker: Cluster, warehouse: Warehouse, topic: str, to: str, partition: int | None, words: str
 ) -> None:
-    broker.create_topic(TELEMETRY)
-    send(broker, TELEMETRY, READINGS[0])
+    broker.create_topic(TELEMETRY, 2)
+    send(broker, TELEMETRY, READINGS[0], partition=1)
+    send(broker, TELEMETRY, *READINGS, partition=0)
+    load("latest")
+    before = warehouse.rows("select * from raw.load_positions")
     with pytest.raises(CdwError, match=words):
         seek(None, topic, to, partition)
+    # Also where another partition has that offset.
+    assert warehouse.rows("select * from raw.load_positions") == before
 
 
 def test_properties_that_exactly_once_rests_on_cannot_be_set(
@@ -317,11 +355,57 @@ def test_once_is_not_done_before_what_another_loader_holds_is_loaded(
         stack.callback(once.kill)
         # Neither can load, so that each has its share before either is done.
         holder.autocommit = False
-        holder.execute("lock table raw.device_telemetry")
+        holder.execute("lock table raw.load_positions in exclusive mode")
         for partition in range(4):
             send(kafka, TELEMETRY, *READINGS[:2], partition=partition)
         wait_until(lambda: shares(kafka) == [2, 2], "the loaders share the partitions")
         one.send_signal(signal.SIGSTOP)
         holder.rollback()
-        assert once.wait(60) == 0
+        assert once.wait(120) == 0
         assert offsets(postgres) == [(partition, offset) for partition in range(4) for offset in (0, 1)]
+
+
+def test_once_that_is_told_to_stop_has_failed(broker: Cluster) -> None:
+    broker.create_topic(TELEMETRY)
+    send(broker, TELEMETRY, *READINGS)
+
+    class Stopping(Observer):
+        def committed(self, batches: object, seconds: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDW_BATCH_RECORDS", "3")
+        with pytest.raises(CdwError, match="told to stop before the end"):
+            load_kafka(start="earliest", is_once=True, observers=[Stopping()])
+    assert load().rows[TELEMETRY] == 4
+
+
+def test_once_does_not_wait_for_good_for_a_kafka_that_went(
+    broker: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.kafka.load._LIMIT_ONCE", 3.0)
+    monkeypatch.setattr("loaders.kafka.load._QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(KafkaLoad, "_is_done", lambda _: broker.stop())
+    broker.create_topic(TELEMETRY)
+    with pytest.raises(AwayError, match="Kafka cannot be reached"):
+        load("earliest")
+
+
+def test_a_header_whose_name_is_no_text_is_a_reject(
+    broker: Cluster, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.create_topic(TELEMETRY)
+    send(broker, TELEMETRY, READINGS[0])
+    for _ in range(40):  # as often as it takes until Python calls it by a shorter way
+        send_with_header(broker, TELEMETRY, READINGS[1], b"na\xffme")
+    send(broker, TELEMETRY, READINGS[2])
+    # Asked for the same headers again, as when a registry was away while the batch was read.
+    monkeypatch.setattr(
+        Sorter, "sort", lambda sorter, messages: (SORT(sorter, messages), SORT(sorter, messages))[1]
+    )
+    load("earliest")
+    assert offsets(warehouse) == [(0, 0), (0, 41)]
+    assert warehouse.rows(
+        "select reason, _headers::text, count(*), count(distinct _offset), min(bytes) "
+        "from raw_restricted.rejected_records group by 1, 2"
+    ) == [("E_HEADERS", None, 40, 40, READINGS[1])]
