@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tests.conftest import Warehouse
 from tests.parts.kafka import Cluster
-from tests.parts.process import SECONDS
+from tests.parts.process import SECONDS, wait_until
 
 TELEMETRY = "device.telemetry"
 ORIGINALS = "hl7.originals"
@@ -234,8 +234,15 @@ class Feed:
     def create(self, topic: str, partitions: int = 1) -> None:
         """Create a topic, or create it anew."""
         self._kafka.create_topic(topic, partitions)
-        self._ids[topic] = self._kafka.topic_id(topic)
+        wait_until(lambda: self._has_id(topic), f"all brokers know topic {topic}")
         self._partitions[topic] = partitions
+
+    def _has_id(self, topic: str) -> bool:
+        try:
+            self._ids[topic] = self._kafka.topic_id(topic)
+        except KafkaException:  # of several brokers, one may hear of it late
+            return False
+        return True
 
     def add_partitions(self, topic: str, partitions: int) -> None:
         """Raise the number of a topic's partitions."""

@@ -3,24 +3,32 @@
 import random
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import Postgres, Warehouse
-from tests.faults.ledger import TELEMETRY
+from tests.conftest import Postgres, use
+from tests.faults.ledger import TELEMETRY, leaks
 from tests.faults.loader import Loader
 from tests.faults.scene import PARTITIONS, Scene
+from tests.parts.process import LOCALHOST, SECONDS, free_port
 
 STORM_ROUNDS = 4
 
 
 def test_two_loaders_share_the_partitions(scene: Scene) -> None:
-    loaders = [scene.start(), scene.start()]
+    metrics = f"{LOCALHOST}:{free_port()}"
+    loaders = [scene.start("--metrics", metrics), scene.start()]
     for loader in loaders:
         loader.wait_for("\nplaced ")
     for _ in range(3):
         scene.feed.mixture(200)
         scene.wait_until_loaded(*loaders)
+    with urlopen(f"http://{metrics}/metrics", timeout=SECONDS) as answer:
+        told = answer.read().decode()
+    assert TELEMETRY in told
+    assert not leaks(told)
     for loader in loaders:
         assert loader.loaded, "each has its part"
         loader.stop()
@@ -69,17 +77,18 @@ def test_a_zombie_wakes_within_its_transaction(scene: Scene) -> None:
     assert scene.faults() == []
 
 
-def test_a_storm_of_rebalances_of_a_classic_group(scene: Scene, request: pytest.FixtureRequest) -> None:
-    storm(scene, request.node.name)
+def test_a_storm_of_rebalances_of_a_classic_group(duckdb_scene: Scene) -> None:
+    storm(duckdb_scene, seed=1)
 
 
 def test_a_storm_of_rebalances_of_a_group_by_kip_848(
-    warehouse: Warehouse, make_scene: Callable[..., Scene], request: pytest.FixtureRequest
+    postgres: Postgres, make_scene: Callable[..., Scene], profiles_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storm(make_scene(warehouse, "consumer"), request.node.name)
+    use(postgres, profiles_dir, monkeypatch)
+    storm(make_scene(postgres, "consumer"), seed=2)
 
 
-def storm(scene: Scene, seed: str) -> None:
+def storm(scene: Scene, seed: int) -> None:
     """Loaders join, leave, die and stand still; each record is loaded once."""
     chance = random.Random(seed)
     running: list[Loader] = []
