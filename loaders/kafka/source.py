@@ -22,8 +22,8 @@ log = structlog.get_logger()
 # An error that lasts comes many times a second.
 _SECONDS_A_REPEAT = 30.0
 _MESSAGES_A_CALL = 5_000
-# A loader holds this much of what it has not asked for yet, and a batch beside it; in memory, short records take
-# more than their bytes.
+# A loader holds this much of what it has not asked for yet, and a batch beside it. In memory, short records
+# take more than their bytes.
 _QUEUE_KILOBYTES = 16_384
 
 _PASSING = frozenset(
