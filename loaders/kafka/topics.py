@@ -18,6 +18,15 @@ _LIMIT = "max.message.bytes"
 # Key, headers and what Kafka puts around a batch of one record.
 _AROUND_A_RECORD = 65_536
 _SECONDS = 30.0
+_SILENT = frozenset(
+    KafkaError(code).name()
+    for code in (
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError.REQUEST_TIMED_OUT,
+    )
+)
 
 
 def largest_record_bytes(settings: Settings) -> int:
@@ -44,11 +53,7 @@ def ensure_topics(settings: Settings, topics: Sequence[str]) -> None:
     try:
         present = admin.list_topics(timeout=_SECONDS).topics
     except KafkaException as error:
-        raise CdwError(
-            f"Kafka does not answer ({error.args[0].name()})",
-            where=settings.kafka_bootstrap_servers,
-            do="see that it is up, and that CDW_KAFKA_BOOTSTRAP_SERVERS and CDW_KAFKA_CONFIG are right",
-        ) from None
+        raise _silent(settings, error.args[0].name()) from None
     _create(admin, settings, {topic: limit for topic, limit in limits.items() if topic not in present})
     _check(admin, settings, {topic: limit for topic, limit in limits.items() if topic in present})
 
@@ -63,9 +68,11 @@ def _create(admin: AdminClient, settings: Settings, limits: dict[str, int]) -> N
         )
         for topic, limit in limits.items()
     ]
-    created: dict[str, Future[None]] = admin.create_topics(missing) if missing else {}
+    created: dict[str, Future[None]] = (
+        admin.create_topics(missing, request_timeout=_SECONDS) if missing else {}
+    )
     for topic, future in created.items():
-        failure = _failure(future)
+        failure = _failure(future, settings)
         if failure not in {None, KafkaError(KafkaError.TOPIC_ALREADY_EXISTS).name()}:
             raise CdwError(
                 f"Kafka does not let the topic {topic} be made ({failure})",
@@ -78,11 +85,11 @@ def _create(admin: AdminClient, settings: Settings, limits: dict[str, int]) -> N
 def _check(admin: AdminClient, settings: Settings, limits: dict[str, int]) -> None:
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in limits]
     described: dict[ConfigResource, Future[dict[str, Any]]] = (
-        admin.describe_configs(resources) if resources else {}
+        admin.describe_configs(resources, request_timeout=_SECONDS) if resources else {}
     )
     for resource, future in described.items():
         # Who may not see the limit learns of it when a record is refused.
-        if _failure(future) is None:
+        if _failure(future, settings) is None:
             limit, needed = int(future.result()[_LIMIT].value), limits[resource.name]
             if limit < needed:
                 raise CdwError(
@@ -94,9 +101,23 @@ def _check(admin: AdminClient, settings: Settings, limits: dict[str, int]) -> No
                 )
 
 
-def _failure(future: "Future[Any]") -> str | None:
+def _failure(future: "Future[Any]", settings: Settings) -> str | None:
+    """The name of what Kafka refused with, None where it did not."""
     try:
-        future.result(_SECONDS)
+        future.result(_SECONDS + 1)  # the client itself says before that there was no answer
     except KafkaException as error:
-        return str(error.args[0].name())
+        name = str(error.args[0].name())
+        if name in _SILENT:
+            raise _silent(settings, name) from None
+        return name
+    except TimeoutError:
+        raise _silent(settings, "no answer") from None
     return None
+
+
+def _silent(settings: Settings, name: str) -> CdwError:
+    return CdwError(
+        f"Kafka does not answer ({name})",
+        where=settings.kafka_bootstrap_servers,
+        do="see that it is up, and that CDW_KAFKA_BOOTSTRAP_SERVERS and CDW_KAFKA_CONFIG are right",
+    )

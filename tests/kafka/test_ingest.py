@@ -8,9 +8,10 @@ import random
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka.admin import ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from loaders.errors import CdwError
 from loaders.hl7.publish import HL7_TOPICS, MESSAGES, ORIGINALS, REJECTED
@@ -152,6 +153,27 @@ def test_a_kafka_that_is_not_there_is_told_before_a_file_is_read(
     with pytest.raises(CdwError, match="Kafka does not answer"):
         ingest_to_kafka(EXAMPLES, settings)
     assert "E_" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_kafka_that_falls_silent_is_told(
+    kafka: Cluster, settings: Settings, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    class Client(AdminClient):
+        def list_topics(self, *words: Any, **named: Any) -> Any:
+            found = super().list_topics(*words, **named)
+            kafka.brokers[0].send(signal.SIGSTOP)
+            return found
+
+    if is_there:
+        kafka.create_topic(MESSAGES)
+    monkeypatch.setattr("loaders.kafka.topics._SECONDS", 2)
+    monkeypatch.setattr("loaders.kafka.topics.AdminClient", Client)
+    try:
+        with pytest.raises(CdwError, match="Kafka does not answer"):
+            ensure_topics(settings, [MESSAGES])
+    finally:
+        kafka.brokers[0].kill()  # woken, it would still do what it was asked for
 
 
 def test_a_kafka_that_goes_away_is_told_and_running_again_completes(
