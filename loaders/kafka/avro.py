@@ -11,22 +11,32 @@ Needs the extra ``avro``; ``loaders.kafka.records.open_avro`` imports it where i
 
 import base64
 import json
+import math
 import struct
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
+from itertools import islice, takewhile
 from typing import Any
 
 from confluent_kafka.schema_registry import Schema
 from fastavro import parse_schema, schemaless_reader
 from fastavro.read import LOGICAL_READERS
 
+from loaders.kafka.patience import BusyError
 from loaders.kafka.registry import SchemaRegistry
 
 # Zero, the schema's id, the record.
 _PREFIX = struct.Struct(">Bi")
 _FLOAT = struct.Struct("f")
+# A schema that is registered late is known so much later.
+_UNKNOWN_SECONDS = 60.0
+# More than the records of a batch can name; about 50 MB.
+_UNKNOWN_IDS = 500_000
+# Questions to the registry in one go: Kafka gives the partitions to others where none polls for minutes.
+_QUESTION_SECONDS = 10.0
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -34,13 +44,32 @@ class AvroReader:
     """Reads keys and values in Confluent's wire format, with the schema that each was written with."""
 
     def __init__(self, registry: SchemaRegistry) -> None:
-        """Schemas are asked for when they are first met, and kept."""
+        """Schemas are asked for when they are first met, and kept; so is for a while what is none."""
         self._registry = registry
         self._schemas: dict[int, Any] = {}
+        # Id -> when it was asked for, the first one first.
+        self._unknown: dict[int, float] = {}
+        self._asked_seconds = 0.0
+        self._busy_at = -math.inf
 
     def forget_unknown(self) -> None:
-        """Ask again for schemas that were not there: each costs one question until then."""
-        self._schemas = {number: schema for number, schema in self._schemas.items() if schema is not None}
+        """Ask again for schemas that were not there some time ago."""
+        now = time.monotonic()
+        # Not of records that are gone through again since: that would have no end.
+        before = now - _UNKNOWN_SECONDS if now - self._busy_at > _UNKNOWN_SECONDS else -math.inf
+        old = sum(1 for _ in takewhile(lambda asked_at: asked_at <= before, self._unknown.values()))
+        for number in list(islice(self._unknown, max(old, len(self._unknown) - _UNKNOWN_IDS))):
+            del self._unknown[number]
+
+    def breathe(self) -> None:
+        """To be called between records by a member of a consumer group.
+
+        Raises:
+            BusyError: questions have taken so long that it is to be heard of; none is asked twice after it.
+        """
+        if self._asked_seconds > _QUESTION_SECONDS:
+            self._asked_seconds, self._busy_at = 0.0, time.monotonic()
+            raise BusyError
 
     def json(self, data: bytes) -> bytes | None:
         """A record as JSON in UTF-8; None where bytes and schema do not fit, or the schema is unknown.
@@ -72,9 +101,17 @@ class AvroReader:
     def _schema(self, number: int) -> Any:
         if number < 0:  # no id of any registry; what it would answer differs
             return None
-        if number not in self._schemas:
-            self._schemas[number] = self._parsed(self._registry.schema(number), {})
-        return self._schemas[number]
+        schema = self._schemas.get(number)
+        if schema is None and number not in self._unknown:
+            asked_at = time.monotonic()
+            schema = self._parsed(self._registry.schema(number), {})
+            now = time.monotonic()
+            self._asked_seconds += now - asked_at
+            if schema is None:
+                self._unknown[number] = now
+            else:
+                self._schemas[number] = schema
+        return schema
 
     def _parsed(self, schema: Schema | None, named: dict[str, Any]) -> Any:
         """A schema as fastavro reads it, after those it refers to (``named``); None where it cannot."""

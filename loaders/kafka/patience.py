@@ -16,10 +16,18 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # How often a pause looks whether the loader is to stop.
 _SLICE = 0.5
+# One call of a member's `idle`.
+_BREATH = 0.1
 
 
 class StoppedError(Exception):
     """Leaves a wait because the loader is to stop."""
+
+
+class BusyError(Exception):
+    """Leaves what takes long without having failed, so that the group hears of this member; called again, it
+    goes on from there.
+    """
 
 
 class Listener(Protocol):
@@ -45,7 +53,7 @@ class Patience:
         self._since: float | None = None
 
     def until_done(self, action: Callable[[], Answer]) -> Answer:
-        """Do it, again and again as long as something it needs is away.
+        """Do it, again and again as long as something it needs is away or it is not through.
 
         Raises:
             StoppedError: the loader is to stop.
@@ -56,6 +64,8 @@ class Patience:
                 answer = action()
             except AwayError as error:
                 self.failed(error)
+            except BusyError:
+                self._let_pass(_BREATH)
             else:
                 self.succeeded()
                 return answer
@@ -70,12 +80,15 @@ class Patience:
         log.warning("waiting", what=error.what, where=error.where, to_do=error.do, seconds=self._pause)
         for listener in self._listeners:
             listener.waiting(error)
-        until = now + self._pause
+        self._let_pass(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _let_pass(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self.is_stopping:
                 raise StoppedError
             self.idle(min(left, _SLICE))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def succeeded(self) -> None:
         """Nothing is away."""

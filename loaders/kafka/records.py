@@ -58,6 +58,7 @@ class Sorter:
 
         Raises:
             AwayError: the schema registry does not answer.
+            BusyError: it is asked for long; called again, this goes on.
             CdwError: it refuses us, or is none.
         """
         found = Sorted([], [])
@@ -69,6 +70,8 @@ class Sorter:
                 found.rejects.append(Reject(reason, record))
             else:
                 found.rows.append(record)
+            if self._avro:
+                self._avro.breathe()
         return found
 
     def _record(self, message: Message) -> tuple[Record, str | None]:

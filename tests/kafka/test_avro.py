@@ -5,11 +5,14 @@ import json
 import sys
 import tempfile
 import threading
+import time as time_module
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -18,14 +21,16 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from structlog.testing import capture_logs
 
 from loaders.errors import AwayError, CdwError
 from loaders.kafka.avro import AvroReader
 from loaders.kafka.cluster import Key
 from loaders.kafka.load import Observer
+from loaders.kafka.patience import Patience
 from loaders.kafka.pending import Pending
 from loaders.kafka.records import Sorter, open_avro
-from loaders.kafka.registry import SchemaRegistry
+from loaders.kafka.registry import RegistryAwayError, SchemaRegistry
 from loaders.load import load_kafka
 from loaders.settings import Settings, load_settings
 from loaders.topics import Topic, load_topics
@@ -112,6 +117,22 @@ def send(kafka: Cluster, topic: str, *records: tuple[bytes | None, bytes | None]
     for key, value in records:
         producer.produce(topic, value, key, partition)
     assert producer.flush(60) == 0
+
+
+def record(topic: str, partition: int, offset: int, value: bytes) -> Message:
+    """A record as Kafka's client gives it."""
+    return Message(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=b"k",
+        value=value,
+        headers=None,
+        error=None,
+        timestamp=(1, 5),
+        latency=0.0,
+        leader_epoch=0,
+    )
 
 
 def of(kind: str, **more: object) -> dict[str, object]:
@@ -204,14 +225,18 @@ def test_what_cannot_be_read_is_told(registry: Registry, reader: AvroReader) -> 
     assert reader.json(b"\0" + number.to_bytes(4, "big") + b"\1") is None
 
 
-def test_a_schema_registered_later_is_found_then(registry: Registry, reader: AvroReader) -> None:
+def test_a_schema_registered_later_is_found_then(
+    registry: Registry, reader: AvroReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = avro(registry, READING, {"device_id": "D1", "metric_value": 1.5})
     newest = int.from_bytes(known[1:5], "big")
     early = b"\0" + (newest + 1).to_bytes(4, "big") + known[5:]
     assert reader.json(early) is None
     late = avro(registry, READING | {"doc": "another"}, {"device_id": "D1", "metric_value": 1.5})
     assert late == early
+    reader.forget_unknown()
     assert reader.json(late) is None
+    monkeypatch.setattr("loaders.kafka.avro._UNKNOWN_SECONDS", 0)
     reader.forget_unknown()
     assert reader.json(late) == b'{"device_id":"D1","metric_value":1.5}'
 
@@ -431,19 +456,7 @@ def test_what_was_fetched_is_kept_while_the_registry_is_away(telemetry: Topic) -
         key = Key(TELEMETRY, number)
         partition = Partition("cluster", telemetry, "id", number)
         pending.add(key, partition, Position(TELEMETRY, "id", number, 0, None))
-        message = Message(
-            topic=TELEMETRY,
-            partition=number,
-            offset=0,
-            key=b"k",
-            value=value,
-            headers=None,
-            error=None,
-            timestamp=(1, 5),
-            latency=0.0,
-            leader_epoch=0,
-        )
-        pending.message(key, message)
+        pending.message(key, record(TELEMETRY, number, 0, value))
     with pytest.raises(AwayError):
         pending.drafts({TELEMETRY: Sorter(telemetry, 1_000, reader)})
     assert pending.message_count == 2
@@ -457,9 +470,11 @@ class Stub(BaseHTTPRequestHandler):
 
     answer: ClassVar[tuple[int, bytes]]
     asked_by: ClassVar[str | None]
+    paths: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         status, body = self.answer
+        self.paths.append(self.path)
         type(self).asked_by = self.headers["Authorization"]
         self.send_response(status)
         self.end_headers()
@@ -472,6 +487,7 @@ class Stub(BaseHTTPRequestHandler):
 @pytest.fixture
 def stub() -> Iterator[str]:
     """The address of a server that answers with ``Stub.answer``."""
+    Stub.paths.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -490,9 +506,9 @@ def stub() -> Iterator[str]:
         (404, b'{"error_code":404,"message":"SECRET"}', CdwError, "no schema registry"),
         (200, b"<html>SECRET</html>", CdwError, "no schema registry"),
         (200, b'["SECRET"]', CdwError, "no schema registry"),
-        (429, b"SECRET", AwayError, "does not answer"),
-        (500, b'{"error_code":50001,"message":"SECRET"}', AwayError, "does not answer"),
-        (503, b"", AwayError, "does not answer"),
+        (429, b"SECRET", RegistryAwayError, "does not answer"),
+        (500, b'{"error_code":50001,"message":"SECRET"}', RegistryAwayError, "does not answer"),
+        (503, b"", RegistryAwayError, "does not answer"),
     ],
 )
 def test_what_a_registry_answers_is_told_apart(
@@ -539,3 +555,35 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_avro(settings(schema_registry_url="http://127.0.0.1"))
     assert "clinical-data-warehouse[avro]" in caught.value.do
     assert open_avro(settings()) is None
+
+
+def test_many_unknown_ids_do_not_cost_a_loader_its_partitions(
+    stub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Stub.answer = (404, b'{"error_code":40403,"message":"SECRET"}')
+    reader = AvroReader(SchemaRegistry(settings(schema_registry_url=f"http://{stub}")))
+    # Each look at the clock is 11 seconds after the last one.
+    monkeypatch.setattr("loaders.kafka.avro.time", SimpleNamespace(monotonic=count(0, 11).__next__))
+    topic = load_topics(PROJECT)[TELEMETRY]
+    sorter = Sorter(topic, 1_000_000, reader)
+    messages = [record(TELEMETRY, 0, offset, b"\0\0\0\1%c\0" % offset) for offset in range(20)]
+    patience = Patience()
+    idled: list[float] = []
+
+    def idle(seconds: float) -> None:
+        idled.append(seconds)
+        assert len(idled) < 10 * len(messages), "it does not come to an end"
+        time_module.sleep(seconds)
+
+    patience.idle = idle
+    with capture_logs() as told:
+        found = patience.until_done(lambda: sorter.sort(messages))
+    assert [reject.reason for reject in found.rejects] == ["E_AVRO"] * len(messages)
+    assert len(idled) >= len(messages)
+    assert len(Stub.paths) == len({*Stub.paths}) == len(messages)
+    assert told == []  # nothing has failed
+    # Once all is calm, they are forgotten.
+    for _ in range(10):
+        reader.forget_unknown()
+    patience.until_done(lambda: sorter.sort(messages[:1]))
+    assert len(Stub.paths) == len(messages) + 1
