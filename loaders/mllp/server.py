@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,8 @@ _LARGE_FRAMES = 4
 _WINDOW_BYTES = 64_000_000
 # A sender that does not go on with a frame, or does not read its answers, for so long is cut off.
 _SILENCE_SECONDS = 60.0
+# So is one that has been waited for so long within one frame, be it that a byte comes now and then.
+_FRAME_SECONDS = 300.0
 _HANDSHAKE_SECONDS = 10.0
 # Beyond what Kafka may take to acknowledge: for senders that do not read their ACKs.
 _STOP_SECONDS = 5.0
@@ -234,11 +237,12 @@ class _Conversation:
         self._numbering = Numbering(self._options)
         self._answers: asyncio.Queue[_Answer | None] = asyncio.Queue(_AHEAD)
         self._is_large = False
+        self._frame_seconds = 0.0
         self._counts: Counter[Outcome] = Counter()
         self._log = _log.bind(peer=peer)
 
     async def run(self) -> None:
-        """Read until the sender ends, goes silent within a frame, or the server stops; answer everything."""
+        """Read until the sender ends, does not end a frame, or the server stops; answer everything."""
         self._log.info("mllp_opened")
         answering = asyncio.create_task(self._answer())
         try:
@@ -256,11 +260,14 @@ class _Conversation:
         ended = "by the sender"
         try:
             while chunk := await self._receive():
+                if END_BLOCK in chunk:
+                    self._frame_seconds = 0.0
                 await self._take(self._cutter.cut(chunk))
             if self._server.stopping.done():
                 ended = "by the server"
             elif not self._reader.at_eof():
-                ended = "silent within a frame"
+                is_slow = self._frame_seconds >= _FRAME_SECONDS
+                ended = "too slow within a frame" if is_slow else "silent within a frame"
         except OSError:
             ended = "broken"
         await self._take(self._cutter.end())
@@ -272,6 +279,8 @@ class _Conversation:
         if self._is_large != (held > _SMALL_FRAME_BYTES):
             self._is_large = not self._is_large
             if self._is_large:
+                if self._server.large_frames.locked():
+                    self._log.warning("mllp_large_frame_waits")
                 await self._server.large_frames.acquire()
             else:
                 self._server.large_frames.release()
@@ -280,11 +289,14 @@ class _Conversation:
             return b""
         reading = asyncio.ensure_future(self._reader.read(_CHUNK_BYTES))
         either: set[asyncio.Future[Any]] = {reading, stopping}
+        begun = time.monotonic()
         await asyncio.wait(
             either,
-            timeout=_SILENCE_SECONDS if held else None,
+            timeout=min(_SILENCE_SECONDS, _FRAME_SECONDS - self._frame_seconds) if held else None,
             return_when=asyncio.FIRST_COMPLETED,
         )
+        if held:  # only what the sender takes: not what Kafka does, or a place for a large frame
+            self._frame_seconds += time.monotonic() - begun
         if reading.done():
             return reading.result()
         reading.cancel()

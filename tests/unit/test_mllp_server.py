@@ -409,7 +409,9 @@ def test_few_long_frames_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> No
             await second.send(long)
             assert await second.answer() == "AA 1"
 
-    asyncio.run(run())
+    with capture_logs() as lines:
+        asyncio.run(run())
+    assert [line["event"] for line in lines].count("mllp_large_frame_waits") == 1
 
 
 def test_more_senders_than_allowed_are_refused() -> None:
@@ -446,6 +448,38 @@ def test_a_frame_that_does_not_go_on_is_cut_and_one_that_has_not_begun_is_waited
             assert await idle.answer() == "AA 3"
 
     asyncio.run(run())
+
+
+def test_a_frame_that_goes_on_by_a_byte_now_and_then_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_FRAME_SECONDS", 1)
+
+    async def trickle(sender: Sender) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await sender.send(b"x")
+                await asyncio.sleep(0.02)
+
+    async def run() -> None:
+        async with listening() as place:
+            slow, steady = await place.connect(), await place.connect()
+            await slow.send(b"\x0b" + message(1)[:40])
+            trickling = asyncio.create_task(trickle(slow))
+            # One that is always within a frame, but never within the same for long.
+            data = b"".join(framed(message(number)) for number in range(10, 30))
+            size = len(data) // 20
+            for number in range(20):
+                begin = number * size + 5 * (number > 0)
+                await steady.send(data[begin : (number + 1) * size + 5])
+                assert await steady.answer() == f"AA {number + 10}"
+                await asyncio.sleep(0.1)
+            await within(trickling)
+            [(code, data)] = place.hand.rejects()
+            assert (code, data[:40]) == ("E_FRAME", message(1)[:40])
+
+    with capture_logs() as lines:
+        asyncio.run(run())
+    ended = [line["ended"] for line in lines if line["event"] == "mllp_closed"]
+    assert sorted(ended) == ["by the server", "too slow within a frame"]
 
 
 def test_a_sender_that_does_not_read_its_answers_is_cut_off_and_its_messages_stored(
