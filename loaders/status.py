@@ -175,8 +175,9 @@ def _loaded(warehouse: Warehouse) -> Iterator[PartitionStatus]:
         rejects.setdefault((topic_id, partition), {})[reason] = count
     for cluster, topic, topic_id, partition, next_offset, rows, last in warehouse.rows(
         "select p.cluster, p.topic, p.topic_id, p.partition, p.next_offset, "  # noqa: S608 - our names
-        f"coalesce(sum(b.row_count), 0), max(b.loaded_at) from {POSITIONS} p left join {BATCHES} b using "
-        "(cluster, topic, topic_id, partition) group by 1, 2, 3, 4, 5 order by 2, 1, 4, 3"
+        "coalesce(sum(b.row_count), 0), max(case when b.kind = 'load' then b.loaded_at end) "
+        f"from {POSITIONS} p left join {BATCHES} b using (cluster, topic, topic_id, partition) "
+        "group by 1, 2, 3, 4, 5 order by 2, 1, 4, 3"
     ):
         yield PartitionStatus(
             cluster=cluster,

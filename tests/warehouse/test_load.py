@@ -15,6 +15,7 @@ from loaders.errors import CdwError
 from loaders.load import load_directory
 from loaders.profile import find_target
 from loaders.settings import load_settings
+from loaders.status import read_status
 from loaders.topics import load_topics
 from loaders.warehouse import open_warehouse
 from loaders.warehouse.protocol import Batch, Record, Reject
@@ -366,3 +367,15 @@ def test_the_loader_names_itself(warehouse: Warehouse, source: Path) -> None:
     load_directory(source)
     [(loader,)] = warehouse.rows("select loader from raw.load_positions")
     assert str(loader).endswith(f":{os.getpid()}")
+
+
+def test_only_a_load_counts_as_the_last_batch(warehouse: Warehouse, source: Path) -> None:
+    put(source, *LINES)
+    load_directory(source, loaded_at=ARRIVAL)
+    warehouse.run(
+        "insert into raw.load_batches (batch_id, cluster, topic, topic_id, partition, row_count, "
+        "reject_count, explained_count, loaded_at, kind) select 99, cluster, topic, topic_id, partition, 0, 0, 0, "
+        "timestamp '2999-01-01', 'purge' from raw.load_positions"
+    )
+    [partition] = read_status(find_target()).partitions or []
+    assert partition.last_batch_at == f"{ARRIVAL:%Y-%m-%dT%H:%M:%S.%fZ}"
