@@ -374,8 +374,8 @@ def test_only_a_load_counts_as_the_last_batch(warehouse: Warehouse, source: Path
     load_directory(source, loaded_at=ARRIVAL)
     warehouse.run(
         "insert into raw.load_batches (batch_id, cluster, topic, topic_id, partition, row_count, "
-        "reject_count, explained_count, loaded_at, kind) select 99, cluster, topic, topic_id, partition, 0, 0, 0, "
-        "timestamp '2999-01-01', 'purge' from raw.load_positions"
+        "reject_count, explained_count, loaded_at, kind) select 99, cluster, topic, topic_id, partition, "
+        "0, 0, 0, timestamp '2999-01-01', 'purge' from raw.load_positions"
     )
     [partition] = read_status(find_target()).partitions or []
     assert partition.last_batch_at == f"{ARRIVAL:%Y-%m-%dT%H:%M:%S.%fZ}"
