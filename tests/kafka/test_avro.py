@@ -553,7 +553,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "loaders.kafka.avro", None)
     with pytest.raises(CdwError, match="not installed") as caught:
         open_avro(settings(schema_registry_url="http://127.0.0.1"))
-    assert "clinical-data-warehouse[avro]" in caught.value.do
+    assert ".[avro]" in caught.value.do
     assert open_avro(settings()) is None
 
 
