@@ -342,7 +342,12 @@ def test_once_is_not_done_before_what_another_loader_holds_is_loaded(
     load("latest")
     command = [sys.executable, "-c", "from loaders.cli import main; main()", "load"]
     with ExitStack() as stack:
+        # Neither can load, so that each has its share before either is done.
         holder = stack.enter_context(postgres.connect())
+        holder.autocommit = False
+        holder.execute("lock table raw.load_positions in exclusive mode")
+        for partition in range(4):
+            send(kafka, TELEMETRY, *READINGS[:2], partition=partition)
         one, once = [
             stack.enter_context(
                 subprocess.Popen(
@@ -353,11 +358,6 @@ def test_once_is_not_done_before_what_another_loader_holds_is_loaded(
         ]
         stack.callback(one.kill)
         stack.callback(once.kill)
-        # Neither can load, so that each has its share before either is done.
-        holder.autocommit = False
-        holder.execute("lock table raw.load_positions in exclusive mode")
-        for partition in range(4):
-            send(kafka, TELEMETRY, *READINGS[:2], partition=partition)
         wait_until(lambda: shares(kafka) == [2, 2], "the loaders share the partitions")
         one.send_signal(signal.SIGSTOP)
         holder.rollback()

@@ -184,6 +184,9 @@ class Cluster:
             broker.process.wait_until(
                 partial(self._is_whole, client), "all brokers are there and all partitions led"
             )
+        if started:
+            # One that saw a broker go may wait for good for the coordinator of a group.
+            self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def stop(self) -> None:
         """kill -9 for all brokers; their data stay."""
