@@ -367,6 +367,8 @@ def test_what_becomes_of_a_connector_is_said_in_plain_words(
 
     # The slot is dropped while nobody reads it: changes are lost, and only reading all anew mends it.
     worker.request("PUT", "/connectors/cdw-ehr/stop")
+    # A task that was just about to start again would make the slot again.
+    wait_until(lambda: worker.request("GET", "/connectors/cdw-ehr/status")["tasks"] == [], "no task is left")
     ehr.drop_slot()
     ehr.change("insert into patients (patient_id) values ('P-2')")
     assert {"it is stopped", "replication slot cdw is not there: no change is kept for the connector"} == set(
