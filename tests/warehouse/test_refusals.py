@@ -379,7 +379,7 @@ def test_rejects_are_told_and_no_failure(warehouse: Warehouse, cdw: Cdw, source:
         "partition": 0,
         "next_offset": 4,
         **dict.fromkeys(
-            ("state", "begin", "end", "lag", "oldest_unloaded_at", "oldest_unloaded_age_seconds")
+            ("state", "begin", "end", "lag", "withheld", "oldest_unloaded_at", "oldest_unloaded_age_seconds")
         ),
         "rows": 1,
         "rejects": {"E_NOT_JSON": 1, "E_NOT_OBJECT": 2},
